@@ -1,0 +1,64 @@
+"""What can go wrong with the machinery, sorted by what to do next.
+
+An outcome of a deployment is never here: that is a value (`model.Outcome`).
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit statuses of the commands (sysexits.h where it has a name for one)."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_RUNNING = 75
+    CONFIG = 78
+
+
+class AgentError(Exception):
+    """Something an operator can act on; the message says what to do."""
+
+    exit = Exit.FAILED
+
+
+class ConfigError(AgentError):
+    """The configuration has faults: every one of them, each starting with its key path."""
+
+    exit = Exit.CONFIG
+
+    def __init__(self, faults: Sequence[str], source: str = "") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        super().__init__("\n".join(self.faults))
+
+
+class NotRunning(AgentError):
+    """No agent answers on the control socket."""
+
+    exit = Exit.NOT_RUNNING
+
+
+class StateLocked(AgentError):
+    """Another agent owns this state folder or this path; the message names it."""
+
+
+class JournalUnavailable(AgentError):
+    """The journal could not be read or written just now (disk full, read-only, closed)."""
+
+
+class GitFailed(AgentError):
+    """git ended badly. `detail` is git's own last words, without credentials."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(f"{message}: {detail}" if detail else message)
+
+
+class RemoteFailed(GitFailed):
+    """The remote could not be read; looking again later may help."""
+
+
+class Stopped(AgentError):
+    """The work was ended because the agent is stopping."""

@@ -1,0 +1,291 @@
+"""Every noun of the agent, frozen. No I/O, no clock, no decisions.
+
+The words, in the order a push meets them: a *delivery* is an untrusted request, an *event* a
+verified one. A *target* is a repository, a branch, a path and its hooks. A *sync request* is a
+wish for a look at a target, with its reason; a *sync* is that look and what follows from it. A
+*deployment* is one attempt at a *revision*, with *steps* and an *outcome*. A *hold* means that a
+revision is not tried again by itself.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+Revision = str
+"""A full commit id: 40 (SHA-1) or 64 (SHA-256) lower-case hex digits."""
+
+REVISION = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+class Stage(StrEnum):
+    """When a hook runs. The first three are gates: a failure there undoes the deployment."""
+
+    BUILD = "build"
+    ACTIVATE = "activate"
+    VERIFY = "verify"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+GATES = (Stage.BUILD, Stage.ACTIVATE, Stage.VERIFY)
+
+
+class Reason(StrEnum):
+    """Why a sync, and so a hook, runs."""
+
+    PUSH = "push"
+    POLL = "poll"
+    START = "start"
+    MANUAL = "manual"
+    ROLLBACK = "rollback"
+
+
+class Outcome(StrEnum):
+    """How a deployment ended (CONTRACT: Outcomes)."""
+
+    DEPLOYED = "deployed"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled-back"
+    BROKEN = "broken"
+    INTERRUPTED = "interrupted"
+    CANCELED = "canceled"
+
+
+class Condition(StrEnum):
+    """What a target's live tree is between and during deployments."""
+
+    SETTLED = "settled"
+    """The live tree is the live revision, hooks and all."""
+    MOVING = "moving"
+    """A deployment has begun and not ended; found at a start, it means a crash."""
+    BROKEN = "broken"
+    """The way back failed too: a person, or a newer revision, is needed."""
+
+
+# ---- configuration -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret comes from: a file read anew each time, or a value taken at start."""
+
+    name: str
+    """What to call it in a message, such as `file /etc/gitops-agent/token`; never the secret."""
+    path: Path | None = None
+    value: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GitAccess:
+    """How git may read a private repository."""
+
+    token: Secret | None = None
+    username: str = "x-access-token"
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One remote as git reaches it. Targets with equal sources share a mirror and its looks."""
+
+    url: str
+    access: GitAccess = GitAccess()
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One executable of the operator's, run at one stage."""
+
+    name: str
+    stage: Stage
+    run: tuple[str, ...]
+    """argv. The first is an absolute path, or `./x` inside the deployed tree."""
+    timeout: float
+    """Seconds until SIGTERM."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A repository's branch, kept live at a path on this host."""
+
+    name: str
+    repo: str
+    branch: str
+    path: Path
+    poll: float | None
+    """Seconds between polls; None is off."""
+    timeout: float
+    """Seconds a whole deployment may take; the way back has as long again."""
+    access: GitAccess = GitAccess()
+    hooks: tuple[Hook, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The full name of the branch: `refs/tags/main` is not `refs/heads/main`."""
+        return f"refs/heads/{self.branch}"
+
+    @property
+    def source(self) -> Source:
+        return Source(self.repo, self.access)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One address under /webhook/, its forge, and the secrets of which any may match."""
+
+    name: str
+    provider: str
+    secrets: tuple[bytes, ...] = field(repr=False)
+
+
+# ---- from a delivery to a wish --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A verified delivery: what a forge sent, once the signature has matched."""
+
+    webhook: str
+    id: str
+    event: str
+    secret: int
+    """Which of the webhook's secrets matched, counted from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A branch or tag moved, as a delivery tells it. A doorbell: nothing here reaches git."""
+
+    ref: str
+    revision: Revision | None
+    """What the ref is said to be at now; None when it was deleted."""
+    repositories: frozenset[str]
+    """The repository's names, each in the form `plan.repository_identity` gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The forge asks whether anyone is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An event that the agent has no use for."""
+
+    name: str
+
+
+Event = Push | Ping | Other
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """A wish for a look at a target, and its reason."""
+
+    target: str
+    reason: Reason
+    id: int | None = None
+    """Its place in the journal; polls and starts have none."""
+    delivery: str | None = None
+    expected: Revision | None = None
+    """The revision that a push announced."""
+    force: bool = False
+    actor: str | None = None
+    """Who asked, for a manual one."""
+
+
+# ---- deployments ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A revision that is not tried again by itself."""
+
+    revision: Revision
+    because: str
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A revision whose hook could not now (exit 75), and when it is tried again."""
+
+    revision: Revision
+    not_before: float
+    """Unix time, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """What the journal knows of a target."""
+
+    target: str
+    live: Revision | None = None
+    live_since: float | None = None
+    condition: Condition = Condition.SETTLED
+    hold: Hold | None = None
+    retry: Retry | None = None
+    attempts: int = 0
+    """Deployments begun at `attempted` in a row without it being deployed."""
+    attempted: Revision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing a deployment did: a move of the tree, or a hook."""
+
+    n: int
+    stage: str
+    name: str
+    started_at: float
+    ended_at: float | None = None
+    result: str | None = None
+    """`ok`, or what went wrong, such as `exit 3` or `timed out after 300 s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One attempt at a revision."""
+
+    id: str
+    target: str
+    revision: Revision
+    previous: Revision | None
+    reason: Reason
+    why: str
+    """Which delivery, poll or person, and by which rule, in words."""
+    attempt: int
+    started_at: float
+    ended_at: float | None = None
+    outcome: Outcome | None = None
+    detail: str = ""
+    subject: str = ""
+    """The first line of the commit message."""
+    author: str = ""
+    delivery: str | None = None
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step did not do, and what that means for the revision."""
+
+    step: str
+    cause: str
+    temporary: bool = False
+    """It could not now: try the same revision again."""
+    interrupted: bool = False
+    """The agent is stopping: the start after it goes on from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """What a look at a remote saw of one branch; no revision where the branch is not there."""
+
+    revision: Revision | None
+    subject: str = ""
+    author: str = ""
