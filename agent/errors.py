@@ -34,6 +34,10 @@ class ConfigError(AgentError):
         super().__init__("\n".join(self.faults))
 
 
+class Malformed(AgentError):
+    """A verified delivery whose body is not what its event says it is."""
+
+
 class NotRunning(AgentError):
     """No agent answers on the control socket."""
 

@@ -164,7 +164,7 @@ class Push:
     revision: Revision | None
     """What the ref is said to be at now; None when it was deleted."""
     repositories: frozenset[str]
-    """The repository's names, each in the form `plan.repository_identity` gives."""
+    """The URLs by which the delivery names its repository; compared, never fetched."""
 
 
 @dataclass(frozen=True, slots=True)

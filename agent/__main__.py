@@ -1,0 +1,5 @@
+"""`python -m agent`, the same program as `gitops-agent`."""
+
+from agent.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""Talks to a running agent over its control socket. For the commands; synchronous."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from agent.errors import AgentError, NotRunning
+
+_LONGEST_ANSWER = 35.0
+
+
+class Client:
+    """Asks the agent behind `socket`. NotRunning where none answers; AgentError for a refusal."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)),
+            base_url="http://agent",
+            timeout=httpx.Timeout(5.0, read=_LONGEST_ANSWER),
+        )
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def status(self) -> dict[str, Any]:
+        return self._get("/v1/status")  # type: ignore[no-any-return]
+
+    def history(self, target: str | None, limit: int) -> list[dict[str, Any]]:
+        query = {"limit": limit, **({"target": target} if target else {})}
+        return self._get("/v1/history", **query)  # type: ignore[no-any-return]
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return self._get(f"/v1/deployments/{name}")  # type: ignore[no-any-return]
+
+    def sync(self, target: str, actor: str, *, force: bool) -> int:
+        """Ask for a look; gives the request's number."""
+        answer = self._ask("POST", f"/v1/targets/{target}/sync", {"actor": actor, "force": force})
+        return int(answer["request"])
+
+    def result(self, request: int, wait: float) -> dict[str, Any]:
+        """What came of a request, after `wait` seconds at most; `result` is None until then."""
+        return self._get(f"/v1/requests/{request}", wait=wait)  # type: ignore[no-any-return]
+
+    def log(self, name: str, *, follow: bool) -> Iterator[dict[str, Any]]:
+        """The pieces of a deployment's log, as they come."""
+        query = {"follow": str(follow).lower()}
+        try:
+            with self._http.stream(
+                "GET", f"/v1/deployments/{name}/log", params=query, timeout=None
+            ) as response:
+                if response.is_error:
+                    response.read()
+                self._check(response)
+                for line in response.iter_lines():
+                    yield msgspec.json.decode(line)
+        except httpx.TransportError as error:
+            raise self._not_running(error) from error
+
+    def _get(self, path: str, **query: Any) -> Any:
+        return self._ask("GET", path, None, query)
+
+    def _ask(
+        self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None
+    ) -> Any:
+        try:
+            response = self._http.request(method, path, json=body, params=query)
+        except httpx.TransportError as error:
+            raise self._not_running(error) from error
+        self._check(response)
+        return response.json()
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_error:
+            try:
+                detail = response.json()["detail"]
+            except (ValueError, KeyError, TypeError):
+                detail = response.text
+            raise AgentError(str(detail))
+
+    def _not_running(self, error: Exception) -> NotRunning:
+        if isinstance(error.__cause__, PermissionError) or "Permission denied" in str(error):
+            return NotRunning(
+                f"you may not open the control socket {self._socket}; become a member of its group,"
+                " or use sudo"
+            )
+        return NotRunning(
+            f"no agent answers on {self._socket} ({error}); start one with `gitops-agent run`, or"
+            " name its configuration with --config"
+        )

@@ -1,0 +1,306 @@
+"""The control socket: what a running agent can be asked and told. Typed, with OpenAPI.
+
+Whoever may open the socket (mode 0660) may use it; nothing here answers on the public listener.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from litestar import Litestar, get, post
+from litestar.exceptions import NotFoundException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.params import Parameter
+from litestar.response import Response, Stream
+
+from agent import __version__
+from agent.config import Settings
+from agent.errors import JournalUnavailable
+from agent.journal import Journal, RequestResult
+from agent.model import Condition, Deployment, Reason, Revision, Step, SyncRequest, Target
+from agent.worker import Worker
+
+_FOLLOW_EVERY = 0.1
+_CHUNK = 65536
+_LONGEST_WAIT = 30.0
+
+
+# ---- what is said -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LookReport:
+    """The newest look at a target, whether or not it led to anything."""
+
+    result: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """One target, now. Times are Unix seconds, UTC."""
+
+    name: str
+    repo: str
+    branch: str
+    path: str
+    live: Revision | None
+    live_since: float | None
+    condition: Condition
+    held: Revision | None
+    held_because: str | None
+    retry_at: float | None
+    syncing: bool
+    waiting: bool
+    last: Deployment | None
+    look: LookReport | None
+    next_poll: float | None
+    last_webhook: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReport:
+    """One webhook: when it last verified anything, and how often a signature was wrong."""
+
+    name: str
+    last_verified: float | None
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    version: str
+    pid: int
+    healthy: bool
+    started_at: float
+    config: str
+    targets: list[TargetReport]
+    webhooks: list[WebhookReport]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAsk:
+    """What to sync how; `actor` is the person's name, for the history."""
+
+    actor: str = "somebody"
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAccepted:
+    request: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """A line of a followed log: a step that begins, output, a step's end or the deployment's."""
+
+    step: Step | None = None
+    text: str | None = None
+    end: Deployment | None = None
+
+
+# ---- what answers -----------------------------------------------------------------------------
+
+
+class Sources(Protocol):
+    """Where the answers come from; the service has all of it."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def worker(self) -> Worker: ...
+    @property
+    def started_at(self) -> float: ...
+    def healthy(self) -> bool: ...
+    def next_polls(self) -> dict[str, float]: ...
+    def webhooks(self) -> list[WebhookReport]: ...
+
+
+async def _status(sources: Sources, pid: int) -> Status:
+    settings, journal = sources.settings, sources.journal
+    names = tuple(settings.targets)
+    states, last, pushes = await asyncio.gather(
+        asyncio.wrap_future(journal.states(names)),
+        asyncio.wrap_future(journal.last(names)),
+        asyncio.wrap_future(journal.last_pushes(names)),
+    )
+    polls, now = sources.next_polls(), time.time()
+    reports = [
+        _report(sources.worker, target, states[name], last.get(name), pushes.get(name),
+                now + polls[name] if name in polls else None)
+        for name, target in settings.targets.items()
+    ]  # fmt: skip
+    return Status(
+        __version__, pid, sources.healthy(), sources.started_at, str(settings.path),
+        reports, sources.webhooks(),
+    )  # fmt: skip
+
+
+def _report(
+    worker: Worker, target: Target, state: Any, last: Deployment | None,
+    pushed: float | None, next_poll: float | None,
+) -> TargetReport:  # fmt: skip
+    box = worker.mailbox(target.name)
+    look = None
+    if box.last and box.looked_at:
+        look = LookReport(box.last.result, box.last.why, box.looked_at)
+    return TargetReport(
+        name=target.name,
+        repo=target.repo,
+        branch=target.branch,
+        path=str(target.path),
+        live=state.live,
+        live_since=state.live_since,
+        condition=state.condition,
+        held=state.hold.revision if state.hold else None,
+        held_because=state.hold.because if state.hold else None,
+        retry_at=state.retry.not_before if state.retry else None,
+        syncing=box.running is not None,
+        waiting=box.waiting is not None,
+        last=last,
+        look=look,
+        next_poll=next_poll,
+        last_webhook=pushed,
+    )
+
+
+def control_app(sources: Sources, pid: int) -> Litestar:
+    """The control socket's application."""
+
+    @get("/v1/status")
+    async def status() -> Status:
+        """Every target and webhook, now."""
+        return await _status(sources, pid)
+
+    @get("/v1/history")
+    async def history(
+        target: str | None = None, limit: Annotated[int, Parameter(ge=1, le=10_000)] = 20
+    ) -> list[Deployment]:
+        """Past deployments, newest first, without their steps."""
+        if target is not None:
+            _known(sources, target)
+        return await asyncio.wrap_future(sources.journal.history(target, limit))
+
+    @get("/v1/deployments/{name:str}")
+    async def deployment(name: str) -> Deployment:
+        """A deployment with its steps, by its id or the beginning or end of it."""
+        return await _deployment(sources, name)
+
+    @get("/v1/deployments/{name:str}/log")
+    async def deployment_log(name: str, follow: bool = False) -> Stream:
+        """The output of its hooks, as JSON lines of LogPiece; followed until it ends."""
+        found = await _deployment(sources, name)
+        pieces = _log(sources.journal, sources.settings.state_dir / "logs", found.id, follow=follow)
+        return Stream(pieces, media_type="application/x-ndjson")
+
+    @post("/v1/targets/{name:str}/sync", status_code=202)
+    async def sync(name: str, data: SyncAsk) -> SyncAccepted:
+        """Have a target looked at now."""
+        _known(sources, name)
+        wish = SyncRequest(name, Reason.MANUAL, force=data.force, actor=data.actor)
+        recorded = await asyncio.wrap_future(sources.journal.request(wish, time.time()))
+        sources.worker.wish(recorded)
+        assert recorded.id is not None
+        return SyncAccepted(recorded.id, name)
+
+    @get("/v1/requests/{number:int}")
+    async def request(number: int, wait: float = 0.0) -> RequestResult:
+        """What came of a sync that was asked for; `wait` seconds for it at most."""
+        return await _request(sources, number, min(wait, _LONGEST_WAIT))
+
+    def unavailable(_: Any, error: JournalUnavailable) -> Response[dict[str, str]]:
+        return Response({"detail": str(error)}, status_code=503)
+
+    return Litestar(
+        [status, history, deployment, deployment_log, sync, request],
+        openapi_config=OpenAPIConfig("gitops-agent control", __version__),
+        logging_config=None,
+        exception_handlers={JournalUnavailable: unavailable},
+        pdb_on_exception=False,
+    )
+
+
+def _known(sources: Sources, target: str) -> None:
+    if target not in sources.settings.targets:
+        known = ", ".join(sorted(sources.settings.targets))
+        raise NotFoundException(f"there is no target {target}; there are: {known}")
+
+
+async def _deployment(sources: Sources, name: str) -> Deployment:
+    if name in sources.settings.targets:
+        newest = await asyncio.wrap_future(sources.journal.history(name, 1))
+        if not newest:
+            raise NotFoundException(f"target {name} has had no deployment yet")
+        name = newest[0].id
+    found = await asyncio.wrap_future(sources.journal.deployment(name))
+    if found is None:
+        raise NotFoundException(
+            f"no one deployment's id is, begins or ends with {name}; `gitops-agent history`"
+            " lists them"
+        )
+    return found
+
+
+async def _request(sources: Sources, number: int, wait: float) -> RequestResult:
+    deadline = time.monotonic() + wait
+    while True:
+        result = await asyncio.wrap_future(sources.journal.request_result(number))
+        if result is None:
+            raise NotFoundException(f"there is no sync request {number}")
+        left = deadline - time.monotonic()
+        if result.result is not None or left <= 0:
+            return result
+        finished = sources.worker.mailbox(result.target).finished
+        again = await asyncio.wrap_future(sources.journal.request_result(number))
+        if again == result:
+            try:
+                await asyncio.wait_for(finished.wait(), left)
+            except TimeoutError:
+                return result
+
+
+async def _log(journal: Journal, folder: Path, name: str, *, follow: bool) -> AsyncIterator[bytes]:
+    """A deployment's log, step by step; with `follow`, as it grows, until the deployment ends."""
+    told: dict[int, int] = {}
+    ended: set[int] = set()
+    while True:
+        one = await asyncio.wrap_future(journal.deployment(name))
+        if one is None:
+            return
+        for step in one.steps:
+            if step.n not in told:
+                told[step.n] = 0
+                yield _piece(LogPiece(step=step))
+            path = folder / name / f"{step.n:02d}-{step.stage}-{step.name}.log"
+            while chunk := await asyncio.to_thread(_read, path, told[step.n]):
+                told[step.n] += len(chunk)
+                yield _piece(LogPiece(text=chunk.decode(errors="replace")))
+            if step.ended_at is not None and step.n not in ended:
+                ended.add(step.n)
+                yield _piece(LogPiece(step=step))
+        if one.ended_at is not None or not follow:
+            yield _piece(LogPiece(end=one))
+            return
+        await asyncio.sleep(_FOLLOW_EVERY)
+
+
+def _piece(piece: LogPiece) -> bytes:
+    return msgspec.json.encode(piece) + b"\n"
+
+
+def _read(path: Path, start: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(_CHUNK)
+    except FileNotFoundError:
+        return b""

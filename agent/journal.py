@@ -1,0 +1,614 @@
+"""The journal: deliveries, requests, deployments and steps, in SQLite. The only room that knows it.
+
+One thread owns the one connection and does every read, write and checkpoint (SQLite before
+3.51.3 can corrupt a WAL that two connections write or checkpoint at once). Whatever queued while
+it was in one fsync is its next transaction, so a burst of deliveries shares its fsyncs. Times
+are Unix seconds, UTC.
+"""
+
+import json
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.errors import AgentError, JournalUnavailable
+from agent.lock import own
+from agent.model import (
+    Condition,
+    Delivery,
+    Deployment,
+    Hold,
+    Outcome,
+    Push,
+    Reason,
+    Retry,
+    Revision,
+    Step,
+    SyncRequest,
+    TargetState,
+)
+from agent.plan import Ending
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE deliveries (
+  webhook TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL, ref TEXT NOT NULL,
+  revision TEXT, secret INTEGER NOT NULL, targets TEXT NOT NULL,
+  PRIMARY KEY (webhook, id)) WITHOUT ROWID;
+CREATE INDEX deliveries_by_time ON deliveries (received_at);
+
+CREATE TABLE requests (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, reason TEXT NOT NULL,
+  delivery TEXT, expected TEXT, force INTEGER NOT NULL, actor TEXT, made_at REAL NOT NULL,
+  done_at REAL, result TEXT, why TEXT, deployment TEXT);
+CREATE INDEX requests_open ON requests (target) WHERE done_at IS NULL;
+CREATE INDEX requests_by_time ON requests (made_at);
+CREATE INDEX pushes_by_target ON requests (target, made_at) WHERE reason = 'push';
+
+CREATE TABLE deployments (
+  id TEXT PRIMARY KEY, target TEXT NOT NULL, revision TEXT NOT NULL, previous TEXT,
+  reason TEXT NOT NULL, why TEXT NOT NULL, attempt INTEGER NOT NULL, delivery TEXT,
+  subject TEXT NOT NULL, author TEXT NOT NULL, started_at REAL NOT NULL, ended_at REAL,
+  outcome TEXT, detail TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+CREATE INDEX deployments_by_target ON deployments (target, started_at);
+CREATE INDEX deployments_by_time ON deployments (started_at);
+CREATE INDEX deployments_open ON deployments (target) WHERE ended_at IS NULL;
+
+CREATE TABLE steps (
+  deployment TEXT NOT NULL, n INTEGER NOT NULL, stage TEXT NOT NULL, name TEXT NOT NULL,
+  started_at REAL NOT NULL, ended_at REAL, result TEXT,
+  PRIMARY KEY (deployment, n)) WITHOUT ROWID;
+
+CREATE TABLE states (
+  target TEXT PRIMARY KEY, live TEXT, live_since REAL, condition TEXT NOT NULL,
+  held TEXT, held_because TEXT, held_by TEXT, retry TEXT, retry_at REAL,
+  attempted TEXT, attempts INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+
+CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL);
+"""
+_BATCH = 512
+_STALLED_AFTER = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a delivery: its requests, or that it was known already."""
+
+    requests: tuple[SyncRequest, ...]
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestResult:
+    """How far a request has come; `result` is None while it waits or runs."""
+
+    id: int
+    target: str
+    result: str | None
+    why: str | None
+    deployment: str | None
+
+
+class Journal:
+    """Opened once by the service; every method may be called from any thread.
+
+    Those that return a Future resolve it after the fsync; the others wait for that.
+    Errors: JournalUnavailable when the disk does not do its part.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._lock = own(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT, "the state file")
+        try:
+            self._connection = _open(state_dir / "journal.db")
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._busy_since: float | None = None
+        self._failing = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is queued, then let go of the file and of the state folder."""
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join()
+        self._connection.close()
+        os.close(self._lock)
+
+    # ---- the one thread ---------------------------------------------------------------------
+
+    def submit(self, work: Work[T]) -> "Future[T]":
+        """Have `work` done in the next transaction."""
+        job = _Job(work)
+        if self._closed:
+            job.future.set_exception(JournalUnavailable("the journal is closed"))
+        else:
+            self._jobs.put(job)
+        return job.future
+
+    def _do(self, work: Work[T]) -> T:
+        return self.submit(work).result()
+
+    def _work(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            batch = [first]
+            last = False
+            while len(batch) < _BATCH:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    last = True
+                    break
+                batch.append(job)
+            self._busy_since = time.monotonic()
+            self._commit(batch)
+            self._busy_since = None
+            if last:
+                return
+
+    def _commit(self, batch: "list[_Job]") -> None:
+        """One transaction for the whole batch; a job that is at fault itself leaves it alone."""
+        while batch:
+            job = batch[0]
+            try:
+                self._connection.execute("BEGIN")
+                for job in batch:
+                    job.answer = job.work(self._connection)
+                self._connection.execute("COMMIT")
+            except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+                self._give_up(batch, error)
+                return
+            except Exception as error:  # noqa: BLE001 - it is handed on to whoever asked
+                self._rollback()
+                batch.remove(job)
+                job.future.set_exception(error)
+            else:
+                self._failing = False
+                for job in batch:
+                    job.future.set_result(job.answer)
+                return
+
+    def _give_up(self, batch: "list[_Job]", error: Exception) -> None:
+        self._failing = True
+        self._rollback()
+        for job in batch:
+            job.future.set_exception(JournalUnavailable(f"the journal cannot be used: {error}"))
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def healthy(self) -> bool:
+        """Whether the last transaction went through and none is stuck."""
+        busy = self._busy_since
+        stuck = busy is not None and time.monotonic() - busy > _STALLED_AFTER
+        return not (self._failing or stuck or self._closed)
+
+    def probe(self, now: float) -> "Future[None]":
+        """Write one small row, to learn whether the disk has room again."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (now,))
+
+        return self.submit(work)
+
+    # ---- deliveries and requests ------------------------------------------------------------
+
+    def receive(
+        self, delivery: Delivery, push: Push, targets: tuple[str, ...], now: float
+    ) -> "Future[Receipt]":
+        """Make a delivery and a request for each of its targets durable, once."""
+
+        def work(db: sqlite3.Connection) -> Receipt:
+            row = (delivery.webhook, delivery.id, now, push.ref, push.revision, delivery.secret)
+            inserted = db.execute(
+                "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*row, json.dumps(targets)),
+            )
+            if not inserted.rowcount:
+                return Receipt((), duplicate=True)
+            wishes = (
+                SyncRequest(name, Reason.PUSH, delivery=delivery.id, expected=push.revision)
+                for name in targets
+            )
+            return Receipt(tuple(_insert_request(db, one, now) for one in wishes), duplicate=False)
+
+        return self.submit(work)
+
+    def request(self, request: SyncRequest, now: float) -> "Future[SyncRequest]":
+        """Make a person's wish durable; gives it back with its id."""
+        return self.submit(lambda db: _insert_request(db, request, now))
+
+    def open_requests(self) -> list[SyncRequest]:
+        """Every wish that was acknowledged and not looked at yet, oldest first."""
+
+        def work(db: sqlite3.Connection) -> list[SyncRequest]:
+            rows = db.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
+            return [_request(row) for row in rows]
+
+        return self._do(work)
+
+    def close_requests(
+        self, request: SyncRequest, result: str, why: str, deployment: str | None, now: float
+    ) -> "Future[None]":
+        """Record what came of `request` and of the older wishes that it stands for."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE requests SET done_at = ?, result = ?, why = ?, deployment = ?"
+                " WHERE target = ? AND id <= ? AND done_at IS NULL",
+                (now, result, why, deployment, request.target, request.id or -1),
+            )
+
+        return self.submit(work)
+
+    def request_result(self, number: int) -> "Future[RequestResult | None]":
+        def work(db: sqlite3.Connection) -> RequestResult | None:
+            row = db.execute("SELECT * FROM requests WHERE id = ?", (number,)).fetchone()
+            if row is None:
+                return None
+            return RequestResult(
+                row["id"], row["target"], row["result"], row["why"], row["deployment"]
+            )
+
+        return self.submit(work)
+
+    # ---- deployments ------------------------------------------------------------------------
+
+    def begin(self, deployment: Deployment, request: int | None, *, clears_hold: bool) -> None:
+        """A deployment starts, for `request` and older ones: from here on its target is moving."""
+
+        def work(db: sqlite3.Connection) -> None:
+            _interrupt(db, deployment.started_at, deployment.target)
+            db.execute(
+                "INSERT INTO deployments (id, target, revision, previous, reason, why, attempt,"
+                " delivery, subject, author, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    deployment.id,
+                    deployment.target,
+                    deployment.revision,
+                    deployment.previous,
+                    deployment.reason,
+                    deployment.why,
+                    deployment.attempt,
+                    deployment.delivery,
+                    deployment.subject,
+                    deployment.author,
+                    deployment.started_at,
+                ),
+            )
+            db.execute(
+                "UPDATE requests SET deployment = ?"
+                " WHERE target = ? AND id <= ? AND done_at IS NULL",
+                (deployment.id, deployment.target, request or -1),
+            )
+            db.execute(
+                "INSERT INTO states (target, condition) VALUES (?, 'moving')"
+                " ON CONFLICT (target) DO UPDATE SET condition = 'moving'",
+                (deployment.target,),
+            )
+            if clears_hold:
+                db.execute(
+                    "UPDATE states SET held = NULL, held_because = NULL, held_by = NULL,"
+                    " retry = NULL, retry_at = NULL, attempted = ?, attempts = ? WHERE target = ?",
+                    (deployment.revision, deployment.attempt, deployment.target),
+                )
+
+        self._do(work)
+
+    def step_begins(self, deployment: str, n: int, stage: str, name: str, now: float) -> None:
+        """A step is about to be taken; only then is it."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO steps (deployment, n, stage, name, started_at) VALUES (?, ?, ?, ?, ?)",
+                (deployment, n, stage, name, now),
+            )
+
+        self._do(work)
+
+    def step_ends(self, deployment: str, n: int, result: str, now: float) -> "Future[None]":
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE steps SET ended_at = ?, result = ? WHERE deployment = ? AND n = ?",
+                (now, result, deployment, n),
+            )
+
+        return self.submit(work)
+
+    def mark(self, target: str, verdict: Hold | Retry) -> None:
+        """A revision failed: it is held, or tried again. Known before the way back begins."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if isinstance(verdict, Hold):
+                db.execute(
+                    "UPDATE states SET held = ?, held_because = ?, held_by = ? WHERE target = ?",
+                    (verdict.revision, verdict.because, verdict.deployment, target),
+                )
+            else:
+                db.execute(
+                    "UPDATE states SET retry = ?, retry_at = ? WHERE target = ?",
+                    (verdict.revision, verdict.not_before, target),
+                )
+
+        self._do(work)
+
+    def conclude(self, deployment: Deployment, ending: Ending, now: float) -> None:
+        """The outcome is known, and with it what is live."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE deployments SET outcome = ?, detail = ? WHERE id = ?",
+                (ending.outcome, ending.detail, deployment.id),
+            )
+            db.execute(
+                "UPDATE states SET condition = ? WHERE target = ?",
+                (ending.condition, deployment.target),
+            )
+            if ending.live:
+                db.execute(
+                    "UPDATE states SET live_since = CASE WHEN live IS ? THEN live_since ELSE ? END,"
+                    " live = ? WHERE target = ?",
+                    (ending.live, now, ending.live, deployment.target),
+                )
+            if ending.outcome is Outcome.DEPLOYED:
+                db.execute(
+                    "UPDATE states SET attempted = NULL, attempts = 0 WHERE target = ?",
+                    (deployment.target,),
+                )
+
+        self._do(work)
+
+    def end(self, deployment: str, now: float) -> None:
+        """Its success or failure hooks are through as well."""
+        self._do(
+            lambda db: db.execute(
+                "UPDATE deployments SET ended_at = ? WHERE id = ?", (now, deployment)
+            )
+        )
+
+    def recover(self, now: float) -> list[str]:
+        """At start: what was running when the agent died was interrupted. Gives those ids."""
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            return _interrupt(db, now, None)
+
+        return self._do(work)
+
+    # ---- looking back -----------------------------------------------------------------------
+
+    def state(self, target: str) -> TargetState:
+        return self._do(lambda db: _state(db, target))
+
+    def states(self, targets: Iterable[str]) -> "Future[dict[str, TargetState]]":
+        names = tuple(targets)
+        return self.submit(lambda db: {name: _state(db, name) for name in names})
+
+    def last(self, targets: Iterable[str]) -> "Future[dict[str, Deployment]]":
+        """The newest deployment of each target that has one, without its steps."""
+        names = tuple(targets)
+
+        def work(db: sqlite3.Connection) -> dict[str, Deployment]:
+            found = {}
+            for name in names:
+                row = db.execute(
+                    "SELECT * FROM deployments WHERE target = ? ORDER BY started_at DESC LIMIT 1",
+                    (name,),
+                ).fetchone()
+                if row:
+                    found[name] = _deployment(row)
+            return found
+
+        return self.submit(work)
+
+    def history(self, target: str | None, limit: int) -> "Future[list[Deployment]]":
+        """The newest deployments first, without their steps."""
+
+        def work(db: sqlite3.Connection) -> list[Deployment]:
+            where, values = ("WHERE target = ?", (target,)) if target else ("", ())
+            rows = db.execute(
+                f"SELECT * FROM deployments {where} ORDER BY started_at DESC LIMIT ?",  # noqa: S608
+                (*values, limit),
+            )
+            return [_deployment(row) for row in rows]
+
+        return self.submit(work)
+
+    def deployment(self, name: str) -> "Future[Deployment | None]":
+        """The deployment with this id, or the one whose id begins or ends so, with its steps."""
+
+        def work(db: sqlite3.Connection) -> Deployment | None:
+            rows = db.execute("SELECT * FROM deployments WHERE id = ?", (name,)).fetchall()
+            if not rows:
+                rows = db.execute(
+                    "SELECT * FROM deployments WHERE substr(id, 1, ?) = ? OR substr(id, -?) = ?"
+                    " LIMIT 2",
+                    (len(name), name, len(name), name),
+                ).fetchall()
+            return _deployment(rows[0], _steps(db, rows[0]["id"])) if len(rows) == 1 else None
+
+        return self.submit(work)
+
+    def last_pushes(self, targets: Iterable[str]) -> "Future[dict[str, float]]":
+        """When a push was last received for each target that ever had one."""
+        names = tuple(targets)
+
+        def work(db: sqlite3.Connection) -> dict[str, float]:
+            found = {}
+            for name in names:
+                row = db.execute(
+                    "SELECT made_at FROM requests WHERE target = ? AND reason = 'push'"
+                    " ORDER BY made_at DESC LIMIT 1",
+                    (name,),
+                ).fetchone()
+                if row:
+                    found[name] = row["made_at"]
+            return found
+
+        return self.submit(work)
+
+    def forget(self, before: float) -> list[str]:
+        """Drop what is older than `before`, but never a target's newest deployment.
+
+        Gives the ids of the deployments dropped, whose logs can go too.
+        """
+
+        def work(db: sqlite3.Connection) -> list[str]:
+            db.execute("DELETE FROM deliveries WHERE received_at < ?", (before,))
+            db.execute("DELETE FROM requests WHERE made_at < ? AND done_at NOTNULL", (before,))
+            rows = db.execute(
+                "DELETE FROM deployments WHERE ended_at < ? AND started_at <"
+                " (SELECT max(started_at) FROM deployments AS d WHERE d.target ="
+                " deployments.target) RETURNING id",
+                (before,),
+            ).fetchall()
+            for row in rows:
+                db.execute("DELETE FROM steps WHERE deployment = ?", (row["id"],))
+            return [row["id"] for row in rows]
+
+        return self._do(work)
+
+
+class _Job:
+    __slots__ = ("answer", "future", "work")
+
+    def __init__(self, work: Work[Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+        self.answer: Any = None
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        db.row_factory = sqlite3.Row
+        _prepare(db, path)
+    except sqlite3.Error as error:
+        raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    # FULL: under power cuts it lost none of 11,850 acknowledged rows, NORMAL 7,668.
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 0"):
+        db.execute(f"PRAGMA {pragma}")
+    with closing(db.execute("PRAGMA user_version")) as cursor:
+        version = cursor.fetchone()[0]
+    if version > SCHEMA_VERSION:
+        db.close()
+        raise AgentError(
+            f"the journal {path} was written by a newer gitops-agent (schema {version}, this one"
+            f" knows {SCHEMA_VERSION}); install that version again, or move the file away"
+        )
+    if version == 0:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _interrupt(db: sqlite3.Connection, now: float, target: str | None) -> list[str]:
+    """Close what was left open, of one target or of all; gives the deployments' ids."""
+    rows = db.execute(
+        "SELECT id FROM deployments WHERE ended_at IS NULL AND target = coalesce(?, target)",
+        (target,),
+    ).fetchall()
+    for (one,) in rows:
+        db.execute(
+            "UPDATE steps SET ended_at = ?, result = 'interrupted'"
+            " WHERE deployment = ? AND ended_at IS NULL",
+            (now, one),
+        )
+        db.execute(
+            "UPDATE deployments SET ended_at = ?, outcome = coalesce(outcome, 'interrupted'),"
+            " detail = CASE WHEN outcome IS NULL THEN 'the agent died' ELSE detail END"
+            " WHERE id = ?",
+            (now, one),
+        )
+    return [one for (one,) in rows]
+
+
+def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> SyncRequest:
+    cursor = db.execute(
+        "INSERT INTO requests (target, reason, delivery, expected, force, actor, made_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (one.target, one.reason, one.delivery, one.expected, one.force, one.actor, now),
+    )
+    return SyncRequest(
+        one.target, one.reason, cursor.lastrowid, one.delivery, one.expected, one.force, one.actor
+    )
+
+
+def _request(row: sqlite3.Row) -> SyncRequest:
+    return SyncRequest(
+        row["target"],
+        Reason(row["reason"]),
+        row["id"],
+        row["delivery"],
+        row["expected"],
+        bool(row["force"]),
+        row["actor"],
+    )
+
+
+def _state(db: sqlite3.Connection, target: str) -> TargetState:
+    row = db.execute("SELECT * FROM states WHERE target = ?", (target,)).fetchone()
+    if row is None:
+        return TargetState(target)
+    held: Revision | None = row["held"]
+    retry: Revision | None = row["retry"]
+    return TargetState(
+        target,
+        row["live"],
+        row["live_since"],
+        Condition(row["condition"]),
+        Hold(held, row["held_because"], row["held_by"]) if held else None,
+        Retry(retry, row["retry_at"]) if retry else None,
+        row["attempts"],
+        row["attempted"],
+    )
+
+
+def _steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
+    rows = db.execute(
+        "SELECT n, stage, name, started_at, ended_at, result FROM steps"
+        " WHERE deployment = ? ORDER BY n",
+        (deployment,),
+    )
+    return tuple(Step(*row) for row in rows)
+
+
+def _deployment(row: sqlite3.Row, steps: tuple[Step, ...] = ()) -> Deployment:
+    return Deployment(
+        id=row["id"],
+        target=row["target"],
+        revision=row["revision"],
+        previous=row["previous"],
+        reason=Reason(row["reason"]),
+        why=row["why"],
+        attempt=row["attempt"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        detail=row["detail"],
+        subject=row["subject"],
+        author=row["author"],
+        delivery=row["delivery"],
+        steps=steps,
+    )

@@ -1,0 +1,79 @@
+"""structlog set-up: JSON lines where nobody watches, readable ones on a terminal; no secrets."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from agent.repository import without_credentials
+
+HIDDEN = "[secret]"
+_secrets: set[str] = set()
+
+
+def hide(secrets: Iterable[bytes]) -> None:
+    """Never let any of these into a log line, wherever it might come from."""
+    for secret in secrets:
+        text = secret.decode(errors="replace")
+        if len(text) >= 8:
+            _secrets.add(text)
+
+
+def redact(value: Any) -> Any:
+    """`value` without known secrets and without the user part of URLs, all the way down."""
+    if isinstance(value, str):
+        for secret in _secrets:
+            value = value.replace(secret, HIDDEN)
+        return without_credentials(value) if "://" in value else value
+    if isinstance(value, dict):
+        return {key: redact(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(one) for one in value]
+    return value
+
+
+def _redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        event[key] = redact(value)
+    return event
+
+
+def set_up(stream: TextIO = sys.stderr) -> None:
+    """Send every log line of the process, the libraries' warnings among them, to `stream`."""
+    watched = stream.isatty()
+    last: Callable[..., Any] = (
+        structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)
+        if watched
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if watched else "iso", utc=not watched)
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        stamp,
+    ]
+    tracebacks = [] if watched else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[*shared, *tracebacks, _redact, last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *tracebacks,
+                _redact,
+                last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,132 @@
+"""Trees on disk. In-place: the target's path is one ordinary clone, moved from revision to revision.
+
+What somebody changed by hand is never lost and never blocks: before the tree moves it is saved
+under the state folder, and named.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from agent.cancel import Cancel
+from agent.model import Revision, Target
+from agent.repository import WorkTree
+
+_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was found changed by hand, and where it is kept."""
+
+    paths: tuple[str, ...]
+    folder: Path
+
+    def __str__(self) -> str:
+        named = ", ".join(self.paths[:_NAMED])
+        more = len(self.paths) - _NAMED
+        return f"{named}{f' and {more} more' if more > 0 else ''} (kept in {self.folder})"
+
+
+class InPlace:
+    """The tree of an in-place target. One deployment at a time uses it."""
+
+    def __init__(self, target: Target, saved: Path) -> None:
+        self.tree = target.path
+        self._target = target
+        self._saved = saved
+        self._work = WorkTree(target.path)
+
+    def head(self) -> Revision | None:
+        """The revision found in the tree."""
+        return self._work.head() if self._work.exists() else None
+
+    def repair(self) -> None:
+        """After a deployment that was killed: remove the locks its git left."""
+        if self._work.exists():
+            self._work.unlock()
+
+    def receive(self, mirror: Path, revision: Revision, cancel: Cancel) -> None:
+        """Have `revision` in the clone; what is live does not change yet."""
+        if not self._work.exists():
+            self._work.create(self._target.repo, revision)
+        if not self._work.has(revision):
+            self._work.receive(mirror, self._target.ref, revision, cancel)
+
+    def save_changes(self, revision: Revision, name: str) -> Saved | None:
+        """Save what a move to `revision` would overwrite, under `name`; None if there is nothing."""
+        folder = self._saved / self._target.name / name
+        head = self._work.head()
+        changed: list[str] = []
+        if head:
+            changed = self._save_tracked(folder)
+            changed += self._save_commit(revision, name)
+        for path in self._in_the_way(self._work.added(head, revision)):
+            _copy(self.tree / path, folder / "files" / path)
+            changed.append(path)
+        return Saved(tuple(changed), folder) if changed else None
+
+    def _save_tracked(self, folder: Path) -> list[str]:
+        changed = self._work.changed_by_hand()
+        if changed:
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._work.save_patch(folder / "changes.patch")
+        return changed
+
+    def _save_commit(self, revision: Revision, name: str) -> list[str]:
+        """A commit made by hand in the tree gets a branch, if nothing else would remember it."""
+        if self._work.head() == revision or not self._work.unpublished():
+            return []
+        return [f"a commit, now branch {self._work.keep_commit(name)}"]
+
+    def _in_the_way(self, added: list[str]) -> Iterator[str]:
+        """Untracked things where the new revision has a path that the old one has not."""
+        seen: set[str] = set()
+        for path in added:
+            for blocking in self._blocking(path):
+                if blocking not in seen:
+                    seen.add(blocking)
+                    yield blocking
+
+    def _blocking(self, path: str) -> Iterator[str]:
+        *folders, _ = (str(parent) for parent in reversed(PurePosixPath(path, "x").parents))
+        for folder in folders[1:]:
+            mode = _mode(self.tree / folder)
+            if mode is None:
+                return
+            if not stat.S_ISDIR(mode):
+                yield folder
+                return
+        if _mode(self.tree / path) is not None:
+            yield path
+
+    def move(self, revision: Revision, cancel: Cancel) -> None:
+        """Make the tree `revision`. What is not tracked, and not in the way, stays."""
+        self._work.checkout(revision, cancel)
+
+    def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
+        """Write the paths in which `old` and `new` differ to the file `to`, one a line."""
+        known = old if old and self._work.has(old) else None
+        self._work.list_changed(known, new, to)
+
+
+def _mode(path: Path) -> int | None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return path.lstat().st_mode
+    return None
+
+
+def _copy(source: Path, to: Path) -> None:
+    """Copy a file, a link as a link, or a whole folder; sockets and the like are passed over."""
+    to.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    mode = source.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        to.mkdir(mode=0o750, exist_ok=True)
+        for name in os.listdir(source):
+            _copy(source / name, to / name)
+    elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        shutil.copy2(source, to, follow_symlinks=False)

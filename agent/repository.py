@@ -1,0 +1,409 @@
+"""Git: our own bare mirrors, and the trees that git checks out. The only room that runs git.
+
+Every call has an environment chosen here, a deadline that ends the whole process group, and
+options under which nothing in a repository can run anything. Revisions are full ids and refs full
+names; nothing from a delivery is ever among the arguments.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from shlex import quote
+from urllib.parse import urlsplit
+
+from git.cmd import Git
+
+from agent.cancel import Cancel
+from agent.config import reveal
+from agent.errors import GitFailed, RemoteFailed, Stopped
+from agent.model import REVISION, GitAccess, Revision, Source, Tip
+
+FETCH_DEADLINE = 600.0
+LOCAL_DEADLINE = 300.0
+_MOST_HISTORY = 5000
+
+# What git itself may need from the agent's own surroundings; anything else stays out.
+PASSED_ON = frozenset(
+    "PATH HOME http_proxy https_proxy no_proxy all_proxy HTTPS_PROXY NO_PROXY ALL_PROXY"
+    " SSL_CERT_FILE SSL_CERT_DIR GIT_SSL_CAINFO".split()
+)
+
+_OPTIONS = (
+    "protocol.allow=never",
+    "protocol.version=2",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "transfer.fsckObjects=true",
+    # Old histories have these; git and every forge accept them.
+    "fetch.fsck.zeroPaddedFilemode=ignore",
+    "fetch.fsck.badTimezone=ignore",
+    "fetch.fsck.missingSpaceBeforeDate=ignore",
+    "fetch.recurseSubmodules=false",
+    "submodule.recurse=false",
+    "http.followRedirects=false",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=30",
+    "credential.helper=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+)
+_ENVIRONMENT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "LANG": "C",
+}
+# The token is in a memory file that only git and its children have open: never in an argument,
+# in an environment or on a disk.
+_TOKEN_HELPER = (
+    'credential.helper=!f() { test "$1" = get || exit 0;'
+    ' printf "username=%s\\npassword=%s\\n" "$GITOPS_AGENT_USERNAME"'
+    ' "$(cat "$GITOPS_AGENT_TOKEN")"; }; f'
+)
+_MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
+_CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
+
+
+def scrub_environment() -> None:
+    """Leave in this process's environment only what git may inherit (GitPython copies it)."""
+    for name in tuple(os.environ):
+        if name not in PASSED_ON:
+            del os.environ[name]
+
+
+# ---- running git ----------------------------------------------------------------------------
+
+
+def _git(
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    fds: Sequence[int] = (),
+    deadline: float = LOCAL_DEADLINE,
+    cancel: Cancel | None = None,
+) -> str:
+    """git's standard output; GitFailed with the last of its standard error.
+
+    Ends git with everything it started after `deadline` seconds, or with Stopped when canceled.
+    """
+    settings = [word for option in (*_OPTIONS, *options) for word in ("-c", option)]
+    # Held on to while it runs: GitPython ends a process whose wrapper is forgotten.
+    started = Git(cwd).execute(
+        ["git", *settings, *arguments],
+        as_process=True,
+        env={**_ENVIRONMENT, **(environment or {})},
+        start_new_session=True,
+        pass_fds=tuple(fds),
+    )
+    process = started.proc
+    assert process is not None
+
+    def end() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    verb = "git " + next(word for word in arguments if not word.startswith("-"))
+    with cancel.calling(end) if cancel else nullcontext():
+        try:
+            output, errors = process.communicate(timeout=deadline)
+        except subprocess.TimeoutExpired:
+            end()
+            process.communicate()
+            raise GitFailed(f"{verb} did not end within {deadline:g} s") from None
+    if cancel:
+        raise Stopped(f"{verb} was ended because the agent is stopping")
+    if process.returncode:
+        raise GitFailed(f"{verb} failed", _last_words(errors))
+    return os.fsdecode(output)
+
+
+def _last_words(errors: bytes) -> str:
+    """git's complaint in one line, without credentials."""
+    lines = [line.strip() for line in errors.decode(errors="replace").splitlines()]
+    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))]
+    text = "; ".join(dict.fromkeys(told or [line for line in lines if line][-3:]))
+    return without_credentials(text)[-500:]
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the user part of every URL taken out."""
+    return _CREDENTIALS_IN_URL.sub(r"\1", text)
+
+
+def check_revision(revision: str) -> Revision:
+    """`revision`, if it is a full commit id; anything else never reaches git."""
+    if not REVISION.fullmatch(revision):
+        raise GitFailed(f"not a full commit id: {revision!r}")
+    return revision
+
+
+# ---- reaching a remote ----------------------------------------------------------------------
+
+
+def _protocol(url: str) -> str:
+    if url.startswith(("/", "file://")):
+        return "file"
+    return urlsplit(url).scheme if "://" in url else "ssh"
+
+
+def _ssh_command(access: GitAccess) -> str:
+    """ssh without anybody's configuration; host keys are always checked. git runs it by sh."""
+    words = ["ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
+    words += ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10"]
+    if access.ssh_key:
+        words += ["-i", str(access.ssh_key), "-o", "IdentitiesOnly=yes"]
+    if access.known_hosts:
+        words += ["-o", f'UserKnownHostsFile="{access.known_hosts}"']
+    return " ".join(map(quote, words))
+
+
+@contextmanager
+def _reaching(source: Source) -> Iterator[tuple[list[str], dict[str, str], list[int]]]:
+    """Options, environment and descriptors with which git may read `source`."""
+    options = [f"protocol.{_protocol(source.url)}.allow=always"]
+    environment = {"GIT_SSH_COMMAND": _ssh_command(source.access), "GIT_SSH_VARIANT": "ssh"}
+    token = source.access.token
+    if token is None:
+        yield options, environment, []
+        return
+    memory = os.memfd_create("token", os.MFD_CLOEXEC)
+    try:
+        os.write(memory, reveal(token))
+        environment["GITOPS_AGENT_USERNAME"] = source.access.username
+        environment["GITOPS_AGENT_TOKEN"] = f"/proc/self/fd/{memory}"
+        yield [*options, _TOKEN_HELPER], environment, [memory]
+    finally:
+        os.close(memory)
+
+
+def list_branches(source: Source, cancel: Cancel | None = None) -> dict[str, Revision]:
+    """What the remote's branches are at, by full ref. RemoteFailed if it cannot be read."""
+    with _reaching(source) as (options, environment, fds):
+        try:
+            lines = _git(
+                ["ls-remote", "--heads", "--", source.url],
+                cwd=Path("/"),
+                options=options,
+                environment=environment,
+                fds=fds,
+                deadline=60.0,
+                cancel=cancel,
+            )
+        except GitFailed as error:
+            raise RemoteFailed("the remote could not be read", error.detail or str(error)) from None
+    pairs = (line.split("\t", 1) for line in lines.splitlines())
+    return {ref: revision for revision, ref in pairs}
+
+
+class Mirror:
+    """Our own bare copy of a remote's tracked branches. One thread at a time uses it."""
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        self.source = source
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", source.url.rstrip("/").removesuffix(".git"))[-40:]
+        key = hashlib.sha256(repr(source).encode()).hexdigest()[:12]
+        self.path = folder / f"{slug.strip('-')}-{key}.git"
+
+    def fetch(self, refs: Iterable[str], cancel: Cancel | None = None) -> dict[str, Tip]:
+        """Bring the mirror up to date; what each of `refs` (full names) is at now.
+
+        A ref that the remote does not have has no revision. RemoteFailed if it cannot be read.
+        """
+        wanted = sorted(refs)
+        if not (self.path / "HEAD").exists():
+            self._create("sha1")
+        clear_locks(self.path)
+        present = self._fetch_present(wanted, cancel)
+        for ref in set(wanted) - set(present):
+            _git(["update-ref", "-d", ref], cwd=self.path)
+        return {**dict.fromkeys(wanted, Tip(None)), **self._tips(present)}
+
+    def _fetch_present(self, wanted: list[str], cancel: Cancel | None) -> list[str]:
+        """Fetch those of `wanted` that the remote has; gives them."""
+        try:
+            self._fetch(wanted, cancel)
+        except RemoteFailed as error:
+            if not _MISSING_REF.search(error.detail):
+                raise
+            found = list_branches(self.source, cancel)
+            wanted = [ref for ref in wanted if ref in found]
+            if wanted:
+                self._fetch(wanted, cancel)
+        return wanted
+
+    def _fetch(self, refs: list[str], cancel: Cancel | None) -> None:
+        arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--"]
+        mapped = [f"+{ref}:{ref}" for ref in refs]
+        with _reaching(self.source) as (options, environment, fds):
+            try:
+                _git(
+                    [*arguments, self.source.url, *mapped],
+                    cwd=self.path,
+                    options=options,
+                    environment=environment,
+                    fds=fds,
+                    deadline=FETCH_DEADLINE,
+                    cancel=cancel,
+                )
+            except GitFailed as error:
+                if "mismatched algorithms" in error.detail:
+                    self._create("sha256")
+                    return self._fetch(refs, cancel)
+                detail = error.detail or str(error)
+                raise RemoteFailed("the remote could not be fetched", detail) from None
+
+    def _create(self, algorithm: str) -> None:
+        """Made beside and moved into place, so that a crash leaves no half repository."""
+        beside = self.path.with_suffix(".new")
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+        beside.mkdir(parents=True)
+        template = "--template="
+        _git(["init", "--quiet", "--bare", template, f"--object-format={algorithm}"], cwd=beside)
+        beside.rename(self.path)
+
+    def _tips(self, refs: list[str]) -> dict[str, Tip]:
+        if not refs:
+            return {}
+        form = "--format=%(refname)%00%(objectname)%00%(contents:subject)%00%(authorname)"
+        lines = _git(["for-each-ref", form, "--", *refs], cwd=self.path)
+        rows = (line.split("\0") for line in lines.splitlines())
+        return {ref: Tip(revision, subject, author) for ref, revision, subject, author in rows}
+
+    def history(self, revision: Revision) -> set[Revision]:
+        """The revisions from which `revision` comes, the latest few thousand of them."""
+        most = f"--max-count={_MOST_HISTORY}"
+        lines = _git(["rev-list", most, check_revision(revision), "--"], cwd=self.path)
+        return set(lines.split())
+
+
+# ---- a checked-out tree ---------------------------------------------------------------------
+
+
+class WorkTree:
+    """An ordinary clone at a path. Says what is in it and moves it; never looks at a remote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._dir = path / ".git"
+
+    def _run(
+        self, arguments: Sequence[str], *, options: Sequence[str] = (), cancel: Cancel | None = None
+    ) -> str:
+        where = [f"--git-dir={self._dir}", f"--work-tree={self.path}"]
+        return _git([*where, *arguments], cwd=self.path, options=options, cancel=cancel)
+
+    def exists(self) -> bool:
+        return self._dir.exists()
+
+    def create(self, url: str, revision: Revision) -> None:
+        """An empty clone for `revision`, in which a person finds the remote by its usual name."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        algorithm = "--object-format=" + ("sha1" if len(revision) == 40 else "sha256")
+        _git(["init", "--quiet", "--template=", algorithm, "--", str(self.path)], cwd=self.path)
+        self._run(["remote", "add", "--", "origin", url])
+
+    def head(self) -> Revision | None:
+        """The revision that is checked out; None in a clone without one, or where there is none."""
+        with suppress(OSError):
+            text = (self._dir / "HEAD").read_text().strip()
+            if REVISION.fullmatch(text):
+                return text
+        with suppress(GitFailed):
+            return self._run(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).strip() or None
+        return None
+
+    def receive(self, mirror: Path, ref: str, revision: Revision, cancel: Cancel) -> None:
+        """Take `revision` and its history over from our mirror, as origin's branch."""
+        tracking = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
+        arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head"]
+        self._run(
+            [*arguments, "--", str(mirror), f"+{check_revision(revision)}:{tracking}"],
+            options=["protocol.file.allow=always"],
+            cancel=cancel,
+        )
+
+    def has(self, revision: Revision) -> bool:
+        with suppress(GitFailed):
+            self._run(["cat-file", "-e", f"{check_revision(revision)}^{{commit}}"])
+            return True
+        return False
+
+    def changed_by_hand(self) -> list[str]:
+        """Tracked paths whose content or mode is not what is checked out."""
+        arguments = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"]
+        listed = self._run([*arguments, "--ignore-submodules=all"])
+        return [entry[3:] for entry in listed.split("\0") if entry]
+
+    def save_patch(self, to: Path) -> None:
+        """What was changed by hand, staged or not, as a patch against the checked-out revision."""
+        form = ["--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames"]
+        self._run(["diff", *form, f"--output={to}", "HEAD", "--"])
+
+    def added(self, old: Revision | None, new: Revision) -> list[str]:
+        """The paths that `new` has and `old` does not."""
+        if old is None:
+            listed = self._run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", new])
+        else:
+            form = ["-r", "-z", "--name-only", "--no-renames", "--diff-filter=A"]
+            listed = self._run(["diff-tree", *form, check_revision(old), check_revision(new)])
+        return [path for path in listed.split("\0") if path]
+
+    def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
+        """The paths in which `old` and `new` differ, one a line, into the file `to`.
+
+        git quotes a path with a line break or a quote in it, as it always does in such lists.
+        """
+        if old is None:
+            arguments = ["ls-tree", "-r", "--name-only", "--full-tree", check_revision(new)]
+        else:
+            form = ["-r", "--name-only", "--no-renames"]
+            arguments = ["diff-tree", *form, check_revision(old), check_revision(new)]
+        to.write_bytes(os.fsencode(self._run(arguments)))
+
+    def unpublished(self) -> bool:
+        """Whether the checked-out commit is on no branch, tag or remote branch of this clone."""
+        refs = self._run(["for-each-ref", "--count=1", "--contains=HEAD", "--format=%(refname)"])
+        return not refs.strip()
+
+    def keep_commit(self, name: str) -> str:
+        """Give the checked-out commit a branch of its own, so that it is never lost."""
+        branch = f"saved/{name}"
+        self._run(["branch", "--force", "--", branch, "HEAD"])
+        return branch
+
+    def checkout(self, revision: Revision, cancel: Cancel) -> None:
+        """Make the tree exactly `revision`, whatever tracked files were; others stay."""
+        arguments = ["checkout", "--quiet", "--force", "--detach", "--no-recurse-submodules"]
+        self._run([*arguments, check_revision(revision), "--"], cancel=cancel)
+
+    def unlock(self) -> list[Path]:
+        """Remove the locks that a killed git left. Only for who knows that no other git runs."""
+        return clear_locks(self._dir)
+
+
+def clear_locks(folder: Path) -> list[Path]:
+    """Remove the lock files of a git that was killed; gives those that there were.
+
+    For a repository that this agent alone writes to, or whose deployment it knows was killed.
+    """
+    names = ("index.lock", "HEAD.lock", "shallow.lock", "packed-refs.lock", "config.lock")
+    found = [folder / name for name in names] + list((folder / "refs").rglob("*.lock"))
+    removed = []
+    for path in found:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+            removed.append(path)
+    return removed

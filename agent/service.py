@@ -1,0 +1,235 @@
+"""The composition root: every part is built here once, and every long-running task stands here.
+
+Start and stop are written sequences, the one the other backwards.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+import structlog
+import uvloop
+
+from agent import config, logs, plan, systemd
+from agent.cancel import Cancel
+from agent.config import Settings
+from agent.control import WebhookReport, control_app
+from agent.errors import AgentError, ConfigError, JournalUnavailable
+from agent.journal import Journal
+from agent.lock import own
+from agent.model import Reason, SyncRequest, Target
+from agent.poller import Poller
+from agent.receiver import Receiver, public_app
+from agent.reconciler import Reconciler
+from agent.repository import scrub_environment
+from agent.server import Limits, Server, bind
+from agent.worker import Worker
+
+log = structlog.get_logger()
+
+_PROBE_EVERY = 5.0
+_TIDY_EVERY = 3600.0
+
+
+def run(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Be the agent until SIGTERM. `environ` is the process's own, before it is scrubbed."""
+    logs.set_up()
+    logs.hide(secret for webhook in settings.webhooks.values() for secret in webhook.secrets)
+    scrub_environment()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Service(settings, environ).run())
+
+
+class Service:
+    """One running agent."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.started_at = time.time()
+        self._environ = environ
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._cancel = Cancel()
+        self._path_locks: dict[str, int] = {}
+        self.journal = Journal(settings.state_dir)
+        self.poller = Poller(lambda request: self.worker.poll(request))
+        self.reconciler = Reconciler(
+            self.journal, settings.state_dir, settings.parallel, self._cancel
+        )
+        self.worker = Worker(self.reconciler, self.journal)
+        self.receiver = Receiver(self.journal, self.worker.wish)
+
+    # ---- start and stop -----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start in this order, wait for a signal, stop in the opposite order."""
+        try:
+            self._own_paths(self.settings.targets)
+            self._track(self.settings)
+            self.reconciler.repair()
+            passed = systemd.passed_sockets(self._environ)
+            public = Server(
+                public_app(self.receiver, self.healthy),
+                passed or [bind(self.settings.bind)],
+                Limits(),
+            )
+            self.settings.control_socket.parent.mkdir(parents=True, exist_ok=True)
+            control = Server(
+                control_app(self, os.getpid()),
+                [bind(f"unix:{self.settings.control_socket}", mode=0o660)],
+                None,
+            )
+            self._heed_signals()
+            async with asyncio.TaskGroup() as tasks:
+                control_task = tasks.create_task(control.run(), name="control")
+                public_task = tasks.create_task(public.run(), name="receiver")
+                probing = tasks.create_task(self._probe(), name="probe")
+                tidying = tasks.create_task(self._tidy(), name="tidy")
+                await asyncio.gather(control.ready(), public.ready())
+                self.poller.start()
+                self.poller.track(self.settings.targets, self.settings.poll_jitter)
+                self._wish_at_start()
+                self._say_ready(public)
+
+                await self._stop.wait()
+
+                log.info("agent.stopping", running=self.worker.busy())
+                systemd.notify(self._environ, "STOPPING=1")
+                self.poller.stop()
+                tidying.cancel()
+                public.stop()
+                await public_task
+                await self._drain()
+                probing.cancel()
+                control.stop()
+                await control_task
+        finally:
+            self._cancel.set()
+            self.reconciler.close()
+            self.journal.close()
+            for lock in self._path_locks.values():
+                os.close(lock)
+        log.info("agent.stopped")
+
+    def _say_ready(self, public: Server) -> None:
+        count = len(self.settings.targets)
+        log.info(
+            "agent.ready", pid=os.getpid(), targets=count, listening=public.addresses(),
+            control=str(self.settings.control_socket), config=str(self.settings.path),
+        )  # fmt: skip
+        systemd.notify(self._environ, f"READY=1\nSTATUS={count} targets")
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+
+    def _on_stop(self) -> None:
+        """The first signal drains; the second does not wait for running hooks."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Let what runs end, for a while; then end it, to be gone on with at the next start."""
+        draining = asyncio.create_task(self.worker.drain())
+        hurry = asyncio.create_task(self._stop_now.wait())
+        await asyncio.wait(
+            (draining, hurry),
+            timeout=self.settings.drain,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        hurry.cancel()
+        if not draining.done():
+            log.warning("agent.interrupts", running=self.worker.busy())
+            self._cancel.set()
+        await draining
+
+    # ---- configuration ------------------------------------------------------------------------
+
+    def _track(self, settings: Settings) -> None:
+        self.reconciler.track(settings.targets)
+        self.receiver.track(settings.webhooks, plan.Routes(settings.targets.values()))
+
+    def _on_reload(self) -> None:
+        """SIGHUP: read the configuration again. One with faults changes nothing."""
+        try:
+            new = config.load(self.settings.path, self._environ)
+            self._own_paths(new.targets)
+        except ConfigError as error:
+            log.error("reload.refused", faults=error.faults, kept="the configuration before")
+            return
+        except AgentError as error:
+            log.error("reload.refused", why=str(error), kept="the configuration before")
+            return
+        old, self.settings = self.settings, new
+        fixed = ("bind", "state_dir", "control_socket", "parallel")
+        later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+        logs.hide(secret for webhook in new.webhooks.values() for secret in webhook.secrets)
+        self._track(new)
+        self.poller.track(new.targets, new.poll_jitter)
+        for name, target in new.targets.items():
+            if old.targets.get(name) != target:
+                self.worker.wish(SyncRequest(name, Reason.START))
+        log.info("agent.reloaded", targets=len(new.targets), needs_restart=later)
+
+    def _own_paths(self, targets: Mapping[str, Target]) -> None:
+        """Make each target's path and take it for this agent alone."""
+        for target in targets.values():
+            key = str(target.path)
+            if key not in self._path_locks:
+                with suppress(OSError):
+                    target.path.mkdir(parents=True, exist_ok=True)
+                    flags = os.O_RDONLY | os.O_DIRECTORY
+                    self._path_locks[key] = own(target.path, flags, "the path")
+
+    def _wish_at_start(self) -> None:
+        """What was acknowledged and not looked at yet; then one look at everything."""
+        for request in self.journal.open_requests():
+            if request.target in self.settings.targets:
+                self.worker.wish(request)
+        for name in self.settings.targets:
+            self.worker.wish(SyncRequest(name, Reason.START))
+
+    # ---- what runs beside ---------------------------------------------------------------------
+
+    async def _probe(self) -> None:
+        """While the journal fails, try it now and then, so that it is known when it works again."""
+        while True:
+            await asyncio.sleep(_PROBE_EVERY)
+            if not self.journal.healthy():
+                with suppress(JournalUnavailable):
+                    await asyncio.wrap_future(self.journal.probe(time.time()))
+
+    async def _tidy(self) -> None:
+        """Forget what is older than the configured history, logs included."""
+        while True:
+            before = time.time() - self.settings.history
+            try:
+                gone = await asyncio.to_thread(self.journal.forget, before)
+            except JournalUnavailable as error:
+                log.warning("journal.failed", why=str(error))
+                gone = []
+            for deployment in gone:
+                folder = self.settings.state_dir / "logs" / deployment
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.sleep(_TIDY_EVERY)
+
+    # ---- what control asks --------------------------------------------------------------------
+
+    def healthy(self) -> bool:
+        return self.journal.healthy() and self.poller.healthy()
+
+    def next_polls(self) -> dict[str, float]:
+        return self.poller.next_polls()
+
+    def webhooks(self) -> list[WebhookReport]:
+        return [
+            WebhookReport(name, self.receiver.seen.get(name), self.receiver.refused.get(name, 0))
+            for name in self.settings.webhooks
+        ]

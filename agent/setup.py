@@ -1,0 +1,224 @@
+"""What the commands do that set an agent up and try it out: init, check, send-push.
+
+They work without a running agent; nothing here is used by one.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from agent.config import Settings
+from agent.errors import AgentError, RemoteFailed
+from agent.model import Target
+from agent.repository import list_branches
+
+_CONFIG = """\
+# gitops-agent: {repo} ({branch}) is kept live at {path}.
+# Every key: https://github.com/gitops-agent/gitops-agent or agent.toml.example.
+
+[server]
+bind = "127.0.0.1:9000"        # put a TLS proxy in front, or "0.0.0.0:9000"
+
+[poll]
+interval = "3m"
+
+[webhooks.github]              # POST /webhook/github
+secret = {{ file = {secret} }}
+
+[targets.{name}]
+repo = {repo_toml}
+branch = {branch_toml}
+path = {path_toml}
+
+[[targets.{name}.hooks]]
+stage = "activate"
+run = ["announce"]
+"""
+_HOOK = """\
+#!/bin/sh
+# Runs after each deployment, in the deployed tree. Put what makes it live here, such as
+# `systemctl reload shop`; exit 0 is done, 75 is "try again later", anything else undoes it.
+set -eu
+echo "$DEPLOY_TARGET is at $DEPLOY_REVISION ($DEPLOY_REASON), in $DEPLOY_TREE"
+"""
+_FORM = """\
+Wrote {file}
+      {secret_file} (mode 0600)
+      {hook}
+
+In GitHub: the repository's Settings > Webhooks > Add webhook
+
+  Payload URL   {url}/webhook/github
+  Content type  application/json
+  Secret        {secret}
+  Events        Just the push event
+
+The secret is shown this once; it is also in the file above.
+
+Next:  gitops-agent check --config {file}
+       gitops-agent run --config {file}
+"""
+
+
+# ---- init -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What `init` is asked to set up."""
+
+    file: Path
+    repo: str
+    branch: str
+    path: str
+    target: str
+    url: str | None
+
+
+def target_name(repo: str) -> str:
+    """A target's name made from its repository's: `https://host/acme/shop.git` is `shop`."""
+    last = re.split(r"[/:]", repo.rstrip("/").removesuffix(".git"))[-1]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", last).strip("-_").lower()
+    return name if name[:1].isalpha() else f"t-{name}".rstrip("-")
+
+
+def write(wish: Wish) -> str:
+    """Write the configuration, its secret and a first hook; gives what to tell the operator.
+
+    AgentError where a configuration is there already: it is never overwritten.
+    """
+    file = wish.file.absolute()
+    folder = file.parent
+    secret_file = folder / "webhook-secret"
+    hook = folder / "deploy_hooks" / "announce"
+    for one in (file, secret_file):
+        if one.exists():
+            raise AgentError(f"{one} is there already; move it away, or name another with --config")
+    secret = secrets.token_urlsafe(32)
+    hook.parent.mkdir(parents=True, exist_ok=True)
+    create(secret_file, secret + "\n", 0o600)
+    if not hook.exists():
+        create(hook, _HOOK, 0o755)
+    create(file, _filled_in(wish, secret_file), 0o644)
+    url = (wish.url or "https://YOUR-HOST").rstrip("/")
+    return _FORM.format(file=file, secret_file=secret_file, hook=hook, url=url, secret=secret)
+
+
+def _filled_in(wish: Wish, secret_file: Path) -> str:
+    return _CONFIG.format(
+        repo=wish.repo,
+        branch=wish.branch,
+        path=wish.path,
+        name=wish.target,
+        secret=_toml(str(secret_file)),
+        repo_toml=_toml(wish.repo),
+        branch_toml=_toml(wish.branch),
+        path_toml=_toml(wish.path),
+    )
+
+
+def _toml(text: str) -> str:
+    """A TOML basic string; JSON's escapes are all among TOML's."""
+    return msgspec.json.encode(text).decode()
+
+
+def create(path: Path, text: str, mode: int) -> None:
+    """Write a file that was not there, never more open than `mode`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    path.chmod(mode)
+
+
+# ---- check ------------------------------------------------------------------------------------
+
+
+def reach(target: Target) -> dict[str, Any]:
+    """Whether the target's branch can be read, how long that took, and what to do if not."""
+    started = time.monotonic()
+    try:
+        tip = list_branches(target.source).get(target.ref)
+    except RemoteFailed as error:
+        return _finding(target, ok=False, says=f"{target.repo}: {error}")
+    took = time.monotonic() - started
+    if tip is None:
+        says = f"{target.repo} has no branch {target.branch}; push one, or change `branch`"
+        return _finding(target, ok=False, says=says)
+    hooks = f"{len(target.hooks)} hook{'' if len(target.hooks) == 1 else 's'}"
+    says = f"{target.branch} is at {tip[:12]} ({took:.1f} s), {hooks}, goes to {target.path}"
+    return _finding(target, ok=True, says=says)
+
+
+def _finding(target: Target, *, ok: bool, says: str) -> dict[str, Any]:
+    return {"target": target.name, "ok": ok, "says": says}
+
+
+# ---- send-push --------------------------------------------------------------------------------
+
+
+def send_push(
+    settings: Settings, target: Target, revision: str | None, now: float
+) -> dict[str, Any]:
+    """Send the agent of `settings` a push of `target`'s branch; gives its status and body."""
+    webhook = next((one for one in settings.webhooks.values() if one.provider == "github"), None)
+    if webhook is None:
+        raise AgentError("the configuration has no [webhooks.github] to send a push to")
+    revision = revision or list_branches(target.source).get(target.ref)
+    if revision is None:
+        raise AgentError(f"{target.repo} has no branch {target.branch}")
+    body = _push_body(target, revision, now)
+    digest = hmac.new(webhook.secrets[0], body, hashlib.sha256).hexdigest()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "GitHub-Hookshot/gitops-agent",
+        "X-GitHub-Event": "push",
+        "X-GitHub-Delivery": str(uuid.uuid4()),
+        "X-Hub-Signature-256": f"sha256={digest}",
+    }
+    transport, base = _way_to(settings.bind)
+    try:
+        with httpx.Client(transport=transport, base_url=base, timeout=10.0) as http:
+            answer = http.post(f"/webhook/{webhook.name}", content=body, headers=headers)
+    except httpx.TransportError as error:
+        raise AgentError(f"no agent listens on {settings.bind}: {error}") from error
+    return {"status": answer.status_code, "body": answer.json()}
+
+
+def _way_to(bind: str) -> tuple[httpx.HTTPTransport, str]:
+    if bind.startswith("unix:"):
+        return httpx.HTTPTransport(uds=bind.removeprefix("unix:")), "http://agent"
+    host, _, port = bind.rpartition(":")
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+    return httpx.HTTPTransport(), f"http://{here}:{port}"
+
+
+def _push_body(target: Target, revision: str, now: float) -> bytes:
+    """The part of GitHub's push payload that says which repository and what it is at."""
+    repository = {
+        "full_name": target_name(target.repo),
+        "clone_url": target.repo,
+        "pushed_at": int(now),
+        "default_branch": target.branch,
+    }
+    push = {
+        "ref": target.ref,
+        "before": "0" * len(revision),
+        "after": revision,
+        "created": False,
+        "deleted": False,
+        "forced": False,
+        "commits": [],
+        "repository": repository,
+        "pusher": {"name": "gitops-agent send-push"},
+    }
+    return msgspec.json.encode(push)

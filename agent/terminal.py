@@ -1,0 +1,205 @@
+"""How answers look to a person: tables that fit 80 columns, times as one says them, plain words.
+
+Colours and progress only on a terminal, never under NO_COLOR; elsewhere the same lines, plain.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {
+    "deployed": "green",
+    "up-to-date": "green",
+    "ok": "green",
+    "failed": "red",
+    "error": "red",
+    "broken": "bold red",
+    "rolled-back": "yellow",
+    "interrupted": "yellow",
+    "canceled": "yellow",
+    "held": "yellow",
+    "retrying": "yellow",
+    "syncing": "cyan",
+}
+
+
+def console() -> Console:
+    """Rich for a terminal; without markup, so that nothing from a repository is taken for it."""
+    return Console(
+        markup=False, highlight=False, emoji=False, soft_wrap=False, file=sys.stdout,
+        width=None if sys.stdout.isatty() else 80,
+    )  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, so that a commit message cannot steer a terminal."""
+    return "".join(one if one.isprintable() else "�" for one in text)
+
+
+def short(revision: str | None) -> str:
+    return revision[:10] if revision else "-"
+
+
+def span(seconds: float) -> str:
+    """A length of time in at most two units: `3 min`, `1 h 30 min`, `45 s`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    whole = int(seconds)
+    units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
+    parts = []
+    for unit, size in units:
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def ago(at: float | None, now: float) -> str:
+    return "never" if at is None else f"{span(now - at)} ago"
+
+
+def stamp(at: float) -> str:
+    """Local time, to the second."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def state_of(target: Mapping[str, Any]) -> str:
+    """A target's state in one word."""
+    if target["syncing"]:
+        return "syncing"
+    if target["condition"] == "broken":
+        return "broken"
+    if target["look"] and target["look"]["result"] == "error":
+        return "error"
+    if target["retry_at"]:
+        return "retrying"
+    if target["held"]:
+        return "held"
+    return "up-to-date" if target["live"] else "waiting"
+
+
+def show_status(status: Mapping[str, Any]) -> None:
+    out, now = console(), time.time()
+    health = "" if status["healthy"] else ", STALLED: the poll or the journal does not move"
+    up = span(now - status["started_at"])
+    out.print(f"gitops-agent {status['version']}, pid {status['pid']}, up {up}{health}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("TARGET", "STATE", "LIVE", "LAST DEPLOYMENT", "NEXT POLL", "LAST WEBHOOK"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    for target in status["targets"]:
+        word, last = state_of(target), target["last"]
+        ended = f"{last['outcome'] or 'running'} {ago(last['started_at'], now)}" if last else "none"
+        poll = target["next_poll"]
+        table.add_row(
+            target["name"],
+            Text(word, _STYLES.get(word, "")),
+            short(target["live"]),
+            ended,
+            "off" if poll is None else span(poll - now),
+            ago(target["last_webhook"], now),
+        )
+    out.print(table)
+    for target in status["targets"]:
+        _show_trouble(out, target, now)
+    for webhook in status["webhooks"]:
+        if webhook["refused"]:
+            out.print(
+                f"webhook {webhook['name']}: {webhook['refused']} deliveries had no right"
+                " signature; is the secret at the forge the one configured here?"
+            )
+
+
+def _show_trouble(out: Console, target: Mapping[str, Any], now: float) -> None:
+    name, look = target["name"], target["look"]
+    if target["condition"] == "broken":
+        out.print(
+            f"{name}: broken: {printable(target['last']['detail'])}\n"
+            f"  see `gitops-agent logs {name}`; mend it, then `gitops-agent sync {name} --force`"
+        )
+    elif target["held"]:
+        out.print(
+            f"{name}: {short(target['held'])} is held: {printable(target['held_because'])}\n"
+            f"  push a newer revision, or `gitops-agent sync {name} --force` to try it again"
+        )
+    if target["retry_at"]:
+        out.print(f"{name}: tried again in {span(max(0, target['retry_at'] - now))}")
+    if look and look["result"] in ("error", "no-branch"):
+        out.print(f"{name}: {printable(look['why'])}")
+
+
+def show_history(deployments: Iterable[Mapping[str, Any]]) -> None:
+    out = console()
+    empty = True
+    for one in deployments:
+        empty = False
+        outcome = one["outcome"] or "running"
+        line = Text(f"{one['id']}  {one['target']}  {short(one['revision'])}  ")
+        line.append(outcome, _STYLES.get(outcome, "cyan"))
+        if one["ended_at"]:
+            line.append(f" in {span(one['ended_at'] - one['started_at'])}")
+        if one["attempt"] > 1:
+            line.append(f", attempt {one['attempt']}")
+        out.print(line)
+        if one["subject"]:
+            out.print(f"    {printable(one['subject'])} ({printable(one['author'])})", style="dim")
+        out.print(f"    {stamp(one['started_at'])}, {one['reason']}; {one['why']}", style="dim")
+        if one["detail"]:
+            out.print(f"    {printable(one['detail'])}")
+    if empty:
+        out.print("no deployments yet")
+
+
+def show_pieces(pieces: Iterator[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Print a deployment's log as it comes; gives the deployment at its end."""
+    running: set[int] = set()
+    at_line_start = True
+    for piece in pieces:
+        if step := piece["step"]:
+            if not at_line_start:
+                click.echo()
+            _show_step(step, first=step["n"] not in running)
+            running.add(step["n"])
+            at_line_start = True
+        elif text := piece["text"]:
+            click.echo(text, nl=False)
+            at_line_start = text.endswith("\n")
+        elif end := piece["end"]:
+            return end  # type: ignore[no-any-return]
+    return None
+
+
+def _show_step(step: Mapping[str, Any], *, first: bool) -> None:
+    if first:
+        click.secho(f"--> {step['stage']}: {step['name']}", bold=True)
+    if step["ended_at"] is not None and (not first or step["stage"] == "tree"):
+        result = step["result"]
+        colour = "green" if result.startswith("ok") else "red"
+        took = span(step["ended_at"] - step["started_at"])
+        click.secho(f"    {printable(result)} ({took})", fg=colour)
+
+
+def show_end(deployment: Mapping[str, Any]) -> None:
+    outcome = deployment["outcome"] or "running"
+    detail = f": {printable(deployment['detail'])}" if deployment["detail"] else ""
+    line = f"{deployment['target']} {short(deployment['revision'])} {outcome}{detail}"
+    good = outcome in ("deployed", "running")
+    click.secho(line, fg="green" if good else "red", bold=True)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[None]:
+    """While the block runs, a spinner on a terminal; a plain line elsewhere."""
+    if sys.stderr.isatty():
+        with Console(stderr=True).status(text):
+            yield
+    else:
+        click.echo(text, err=True)
+        yield

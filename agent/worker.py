@@ -1,0 +1,136 @@
+"""One mailbox per target: one sync running, at most one wish waiting, and that the newest.
+
+Whoever wants a look (a delivery, a poll, a start, a person, a retry) puts a wish in; nothing that
+runs is ever cancelled by a newer one. Lives in the event loop's thread.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from agent import plan
+from agent.errors import JournalUnavailable
+from agent.journal import Journal
+from agent.model import Reason, SyncRequest
+from agent.reconciler import Synced
+
+log = structlog.get_logger()
+
+
+class Syncs(Protocol):
+    """What the worker asks of the reconciler."""
+
+    def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Awaitable[Synced]: ...
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """A target's waiting wish and running sync."""
+
+    waiting: SyncRequest | None = None
+    running: asyncio.Task[None] | None = None
+    retry: asyncio.TimerHandle | None = None
+    last: Synced | None = None
+    """What the newest look came to, whether or not it deployed anything."""
+    looked_at: float | None = None
+    """Unix time of the end of that look."""
+    errors: int = 0
+    """Syncs in a row that could not be finished: remote down, disk full."""
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and replaced by a new one, whenever a sync ends."""
+
+
+class Worker:
+    """Takes wishes, has them fulfilled one at a time a target."""
+
+    def __init__(
+        self, syncs: Syncs, journal: Journal, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._syncs = syncs
+        self._journal = journal
+        self._clock = clock
+        self._boxes: dict[str, Mailbox] = {}
+        self._stopping = False
+
+    def mailbox(self, target: str) -> Mailbox:
+        return self._boxes.setdefault(target, Mailbox())
+
+    def poll(self, request: SyncRequest) -> None:
+        """Like `wish`, but not while the target's own back-off after errors runs."""
+        box = self.mailbox(request.target)
+        if not (box.errors and box.retry):
+            self.wish(request)
+
+    def wish(self, request: SyncRequest) -> None:
+        """Have the request's target looked at, as soon as no sync is running on it."""
+        box = self.mailbox(request.target)
+        box.waiting = plan.newest(box.waiting, request)
+        if box.running is None and not self._stopping:
+            box.running = asyncio.create_task(self._work(box), name=f"sync {request.target}")
+
+    async def _work(self, box: Mailbox) -> None:
+        try:
+            while box.waiting and not self._stopping:
+                request, box.waiting = box.waiting, None
+                await self._fulfil(box, request)
+        finally:
+            box.running = None
+
+    async def _fulfil(self, box: Mailbox, request: SyncRequest) -> None:
+        if box.retry:
+            box.retry.cancel()
+            box.retry = None
+        try:
+            synced = await self._syncs.sync(request, lambda: box.waiting is not None)
+        except Exception:
+            # A fault of ours: this target is tried again later, and the others go on.
+            log.exception("sync.crashed", target=request.target)
+            synced = Synced("error", "the agent failed at this; its log says how")
+        box.last, box.looked_at = synced, self._clock()
+        failed = synced.result == "error"
+        box.errors = box.errors + 1 if failed else 0
+        if failed:
+            self._try_again(box, request, plan.error_pause(box.errors, random.random()))
+        elif synced.retry_at is not None:
+            # Measured now; the delay itself then runs on the loop's monotonic clock.
+            again = SyncRequest(request.target, request.reason, delivery=request.delivery)
+            self._try_again(box, again, max(0.0, synced.retry_at - self._clock()))
+        # A push that could not be looked at stays open: it was acknowledged.
+        open_still = synced.result == "interrupted" or (failed and request.reason is Reason.PUSH)
+        if request.id is not None and not open_still:
+            await self._close(request, synced)
+        finished, box.finished = box.finished, asyncio.Event()
+        finished.set()
+
+    async def _close(self, request: SyncRequest, synced: Synced) -> None:
+        closed: Future[None] = self._journal.close_requests(
+            request, synced.result, synced.why, synced.deployment, self._clock()
+        )
+        try:
+            await asyncio.wrap_future(closed)
+        except JournalUnavailable as error:
+            log.error("journal.failed", why=str(error))
+
+    def _try_again(self, box: Mailbox, request: SyncRequest, delay: float) -> None:
+        log.info("sync.tried_again", target=request.target, seconds=round(delay, 1))
+        box.retry = asyncio.get_running_loop().call_later(delay, self.wish, request)
+
+    def busy(self) -> list[str]:
+        """The targets on which a sync is running."""
+        return [name for name, box in self._boxes.items() if box.running]
+
+    async def drain(self) -> None:
+        """Begin nothing more, and wait until what runs has ended."""
+        self._stopping = True
+        for box in self._boxes.values():
+            if box.retry:
+                box.retry.cancel()
+        running = [box.running for box in self._boxes.values() if box.running]
+        if running:
+            await asyncio.wait(running)
