@@ -157,6 +157,9 @@ def run(
     """
     limit = command.timeout if timeout is None else min(command.timeout, timeout)
     with Output(log) as output:
+        if _leads_outside(command):
+            output.note(f"{command.argv[0]} is a link that leads outside the deployed tree")
+            return Result(not_started=f"{command.argv[0]} leads outside the deployed tree")
         try:
             process = subprocess.Popen(
                 command.argv,
@@ -174,6 +177,13 @@ def run(
         if result.left:
             output.note(f"{result.left} processes that the hook left running were ended")
         return result
+
+
+def _leads_outside(command: Command) -> bool:
+    """Whether a program of the tree is a link to one that is not, which nobody configured."""
+    program = Path(command.argv[0])
+    tree = command.cwd
+    return program.is_relative_to(tree) and not program.resolve().is_relative_to(tree.resolve())
 
 
 def _not_started(command: Command, error: OSError, output: "Output") -> Result:

@@ -39,7 +39,7 @@ class Monotonic(tzinfo):
         return "monotonic"
 
 
-class Every(BaseTrigger):  # type: ignore[misc] - APScheduler has no types
+class Every(BaseTrigger):
     """Every `interval` seconds, each time up to `jitter` later; the jitter does not add up."""
 
     def __init__(self, interval: float, jitter: float, offset: float) -> None:

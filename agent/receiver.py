@@ -78,7 +78,7 @@ class Receiver:
         webhook = self._webhooks.get(name)
         if webhook is None:
             return 404, {"error": "not found"}
-        if scope["method"] != "POST":
+        if scope.get("method") != "POST":
             return 405, {"error": "method not allowed"}
         headers = _single(scope["headers"])
         content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower().decode()
@@ -204,7 +204,7 @@ async def _read(
             return size
 
 
-async def _send(send: Send, answer: Answer, *, close: bool = False) -> None:
+async def _send(send: Send, answer: Answer) -> None:
     status, body = answer
     content = msgspec.json.encode(body)
     headers = [
@@ -213,8 +213,6 @@ async def _send(send: Send, answer: Answer, *, close: bool = False) -> None:
     ]
     if status == 405:
         headers.append((b"allow", b"POST"))
-    if close:
-        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
@@ -230,8 +228,8 @@ def public_app(receiver: Receiver, healthy: Callable[[], bool]) -> Litestar:
             # The spool could not be written: no room for the body, so no false 202 either.
             log.error("delivery.not_read", why=str(error))
             answer = (503, {"error": "the delivery could not be recorded"})
-        # Where the body was not read to its end, what follows on the connection is not a request.
-        await _send(send, answer, close=answer[0] in (404, 405, 408, 413, 415, 503))
+        # Where the body was not read to its end, the server reads the rest away, in its time.
+        await _send(send, answer)
 
     @get("/healthz", sync_to_thread=False)
     def healthz() -> Response[dict[str, str]]:

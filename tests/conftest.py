@@ -1,0 +1,7 @@
+import pytest
+from tests.remotes import Upstream
+
+
+@pytest.fixture
+def upstream(tmp_path):
+    return Upstream(tmp_path / "upstream")

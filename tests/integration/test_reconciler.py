@@ -1,0 +1,733 @@
+"""Whole syncs: real git, real hooks, a real journal; only the clock of a retry is ours."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import hooks
+from agent.cancel import Cancel
+from agent.journal import Journal
+from agent.model import (
+    Condition,
+    Deployment,
+    Hook,
+    Outcome,
+    Reason,
+    Stage,
+    SyncRequest,
+    Target,
+    TargetState,
+)
+from agent.reconciler import Reconciler, Synced
+from tests.remotes import Upstream
+
+RECORD = f"""#!{sys.executable}
+import json, os, pathlib, sys
+facts = {{key: value for key, value in os.environ.items() if key.startswith("DEPLOY_")}}
+facts["files"] = sorted(p.name for p in pathlib.Path().iterdir() if p.name != ".git")
+facts["changed"] = pathlib.Path(os.environ["DEPLOY_CHANGED_FILES"]).read_text().splitlines()
+with open(sys.argv[1], "a") as file:
+    file.write(json.dumps(facts) + "\\n")
+"""
+
+
+class House:
+    """A reconciler in a folder of its own, with one upstream."""
+
+    def __init__(self, root: Path, upstream: Upstream) -> None:
+        self.root = root
+        self.upstream = upstream
+        self.tree = root / "srv" / "shop"
+        self.hooks_dir = root / "deploy_hooks"
+        self.hooks_dir.mkdir()
+        self.state_dir = root / "state"
+        self.cancel = Cancel()
+        self.runner = asyncio.Runner()
+        self.time = 1_000_000.0
+        self.targets: dict[str, Target] = {}
+        self.start()
+
+    def start(self) -> None:
+        self.journal = Journal(self.state_dir)
+        self.reconciler = Reconciler(
+            self.journal, self.state_dir, 2, self.cancel, lambda: self.time
+        )
+        self.reconciler.track(self.targets)
+
+    def stop(self) -> None:
+        self.reconciler.close()
+        self.journal.close()
+
+    def restart(self) -> None:
+        """Another agent on the same state, as after a crash."""
+        self.stop()
+        self.cancel.close()
+        self.cancel = Cancel()
+        self.start()
+        self.reconciler.repair()
+
+    def close(self) -> None:
+        self.stop()
+        self.cancel.close()
+        self.runner.close()
+
+    def hook(
+        self, text: str, stage: Stage = Stage.ACTIVATE, name: str = "", timeout: float = 30.0
+    ) -> Hook:
+        path = self.hooks_dir / (name or f"hook-{len(list(self.hooks_dir.iterdir()))}")
+        path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return Hook(path.name, stage, (str(path),), timeout)
+
+    def recorder(self, stage: Stage) -> Hook:
+        path = self.hooks_dir / "record"
+        path.write_text(RECORD)
+        path.chmod(0o755)
+        return Hook("record", stage, (str(path), str(self.root / "record.jsonl")), 30.0)
+
+    def recorded(self) -> list[dict[str, Any]]:
+        path = self.root / "record.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def track(self, *hooks: Hook, **changes: Any) -> Target:
+        target = Target(
+            "shop", self.upstream.url, "main", self.tree, None, 60.0, hooks=tuple(hooks)
+        )
+        target = replace(target, **changes)
+        self.targets[target.name] = target
+        self.reconciler.track(self.targets)
+        return target
+
+    def sync(self, reason: Reason = Reason.PUSH, name: str = "shop", **changes: Any) -> Synced:
+        request = SyncRequest(name, reason, **changes)
+        self.time += 1
+        return self.runner.run(self.reconciler.sync(request, lambda: False))
+
+    def state(self, name: str = "shop") -> TargetState:
+        return self.journal.state(name)
+
+    def newest(self) -> Deployment:
+        found = self.journal.history("shop", 1).result()[0]
+        whole = self.journal.deployment(found.id).result()
+        assert whole
+        return whole
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=self.tree, check=True, capture_output=True, text=True,
+            env={**os.environ, "GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@example.org",
+                 "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@example.org"},
+        ).stdout.strip()  # fmt: skip
+
+    def clean(self) -> bool:
+        return self.git("status", "--porcelain") == ""
+
+    def saved(self) -> Path:
+        (folder,) = (self.state_dir / "saved" / "shop").iterdir()
+        return folder
+
+
+@pytest.fixture
+def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
+    one = House(tmp_path / "house" if (tmp_path / "house").mkdir() is None else tmp_path, upstream)
+    yield one
+    one.close()
+
+
+# ---- going well -------------------------------------------------------------------------------
+
+
+def test_the_first_deployment(house: House) -> None:
+    house.track(*(house.recorder(stage) for stage in Stage))
+    a = house.upstream.commit({"a": "1", "dir/b": "2"}, "hello")
+    synced = house.sync(Reason.START)
+    assert synced.result == "deployed"
+    assert house.git("log", "-1", "--format=%H %s") == f"{a} hello"
+    assert house.clean()
+    assert house.state() == TargetState("shop", a, house.time)
+    facts = house.recorded()
+    assert [one["DEPLOY_STAGE"] for one in facts] == ["build", "activate", "verify", "success"]
+    assert facts[0] == {
+        "DEPLOY_ID": synced.deployment,
+        "DEPLOY_TARGET": "shop",
+        "DEPLOY_STAGE": "build",
+        "DEPLOY_REASON": "start",
+        "DEPLOY_ATTEMPT": "1",
+        "DEPLOY_REPO": house.upstream.url,
+        "DEPLOY_REF": "refs/heads/main",
+        "DEPLOY_REVISION": a,
+        "DEPLOY_PREVIOUS_REVISION": "",
+        "DEPLOY_PATH": str(house.tree),
+        "DEPLOY_TREE": str(house.tree),
+        "DEPLOY_CHANGED_FILES": facts[0]["DEPLOY_CHANGED_FILES"],
+        "files": ["a", "dir"],
+        "changed": ["a", "dir/b"],
+    }
+    assert facts[3]["DEPLOY_OUTCOME"] == "deployed"
+    assert not Path(facts[0]["DEPLOY_CHANGED_FILES"]).exists()
+
+
+def test_the_next_one_knows_the_one_before(house: House) -> None:
+    house.track(house.recorder(Stage.BUILD))
+    a = house.upstream.commit({"a": "1", "gone": "x", "same": "y"})
+    house.sync()
+    b = house.upstream.commit({"a": "2", "gone": None, "new": "n"})
+    assert house.sync().result == "deployed"
+    facts = house.recorded()[1]
+    assert (facts["DEPLOY_PREVIOUS_REVISION"], facts["DEPLOY_REVISION"]) == (a, b)
+    assert facts["changed"] == ["a", "gone", "new"]
+    assert facts["files"] == ["a", "new", "same"]
+    assert house.git("rev-parse", "origin/main") == b
+
+
+def test_what_is_live_is_left_alone(house: House) -> None:
+    house.track(house.recorder(Stage.BUILD))
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    assert house.sync(Reason.POLL).result == "up-to-date"
+    assert len(house.recorded()) == 1
+    assert house.sync(Reason.MANUAL, force=True).result == "deployed"
+    assert len(house.recorded()) == 2
+
+
+def test_steps_and_reasons_are_in_the_journal(house: House) -> None:
+    house.track(house.hook("true", Stage.BUILD, "one"), house.hook("true", Stage.VERIFY, "two"))
+    a = house.upstream.commit({"a": "1"}, "the subject")
+    house.sync(Reason.PUSH, delivery="72d3")
+    one = house.newest()
+    assert one.why == f"push, delivery 72d3: the branch is at {a[:12]}"
+    assert (one.subject, one.delivery, one.outcome) == ("the subject", "72d3", Outcome.DEPLOYED)
+    assert [(step.stage, step.name, step.result) for step in one.steps] == [
+        ("tree", f"check out {a[:12]}", "ok"),
+        ("build", "one", "ok"),
+        ("verify", "two", "ok"),
+    ]
+
+
+def test_rewritten_history_is_deployed(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"a": "2"})
+    house.sync()
+    b = house.upstream.force_push({"a": "other"})
+    assert house.sync().result == "deployed"
+    assert house.git("rev-parse", "HEAD") == b
+    assert house.clean()
+
+
+def test_a_branch_that_vanishes_and_comes_back(house: House) -> None:
+    house.track()
+    a = house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.push("other")
+    house.upstream.delete_branch("main")
+    synced = house.sync(Reason.POLL)
+    assert (synced.result, synced.why) == ("no-branch", "the remote has no branch main")
+    assert house.git("rev-parse", "HEAD") == a
+    house.upstream.push("main")
+    b = house.upstream.commit({"a": "2"})
+    assert house.sync(Reason.POLL).result == "deployed"
+    assert house.git("rev-parse", "HEAD") == b
+
+
+def test_an_empty_repository_is_waited_for(house: House) -> None:
+    house.track()
+    assert house.sync(Reason.START).result == "no-branch"
+    house.upstream.commit({"a": "1"})
+    assert house.sync(Reason.POLL).result == "deployed"
+
+
+def test_a_remote_that_is_not_there_is_an_error_and_comes_back(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    away = house.upstream.path.with_name("away")
+    house.upstream.path.rename(away)
+    synced = house.sync()
+    assert synced.result == "error"
+    assert "the remote could not be fetched" in synced.why
+    away.rename(house.upstream.path)
+    assert house.sync().result == "deployed"
+
+
+# ---- going badly ------------------------------------------------------------------------------
+
+FAIL_IF_BAD = 'test ! -e bad || { echo "this revision is bad"; exit 3; }'
+
+
+@pytest.mark.parametrize("stage", [Stage.BUILD, Stage.ACTIVATE, Stage.VERIFY])
+def test_a_gate_that_fails_brings_the_revision_before_back(house: House, stage: Stage) -> None:
+    house.track(
+        house.recorder(Stage.BUILD),
+        house.recorder(Stage.ACTIVATE),
+        house.hook(FAIL_IF_BAD, stage, "gate"),
+        house.recorder(Stage.VERIFY),
+        house.recorder(Stage.FAILURE),
+    )
+    a = house.upstream.commit({"a": "1"})
+    house.sync()
+    b = house.upstream.commit({"a": "2", "bad": "x"})
+    before = len(house.recorded())
+    synced = house.sync()
+    assert (synced.result, synced.why) == ("rolled-back", f"{stage.value} hook gate: exit 3")
+    assert house.git("rev-parse", "HEAD") == a
+    assert house.clean()
+    state = house.state()
+    assert (state.live, state.condition) == (a, Condition.SETTLED)
+    assert state.hold
+    assert state.hold.revision == b
+    back = [one for one in house.recorded()[before:] if one["DEPLOY_REASON"] == "rollback"]
+    assert [one["DEPLOY_STAGE"] for one in back] == ["build", "activate", "verify"]
+    assert {one["DEPLOY_REVISION"] for one in back} == {a}
+    assert {one["DEPLOY_PREVIOUS_REVISION"] for one in back} == {b}
+    last = house.recorded()[-1]
+    assert (last["DEPLOY_STAGE"], last["DEPLOY_OUTCOME"]) == ("failure", "rolled-back")
+    assert (last["DEPLOY_REVISION"], last["DEPLOY_REASON"]) == (b, "push")
+
+
+def test_a_held_revision_is_left_alone_until_a_newer_one(house: House) -> None:
+    house.track(house.hook(FAIL_IF_BAD), house.recorder(Stage.BUILD))
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"bad": "x"})
+    house.sync()
+    ran = len(house.recorded())
+    for reason in (Reason.POLL, Reason.PUSH, Reason.START, Reason.MANUAL):
+        synced = house.sync(reason)
+        assert synced.result == "held"
+        assert "exit 3" in synced.why
+    assert len(house.recorded()) == ran
+    house.upstream.commit({"bad": None})
+    assert house.sync(Reason.POLL).result == "deployed"
+    assert house.state().hold is None
+
+
+def test_force_ends_a_hold_and_counts_the_attempt(house: House) -> None:
+    flag = house.root / "flag"
+    house.track(house.hook(f"test -e {flag}", Stage.BUILD), house.recorder(Stage.ACTIVATE))
+    house.upstream.commit({"a": "1"})
+    assert house.sync().result == "failed"
+    flag.touch()
+    assert house.sync().result == "held"
+    assert house.sync(Reason.MANUAL, force=True, actor="alice").result == "deployed"
+    assert house.recorded()[-1]["DEPLOY_ATTEMPT"] == "2"
+    assert house.newest().why == "asked for by alice: forced"
+
+
+def test_a_first_deployment_that_fails_has_no_way_back(house: House) -> None:
+    house.track(house.hook("exit 1"), house.recorder(Stage.FAILURE))
+    a = house.upstream.commit({"a": "1"})
+    assert house.sync().result == "failed"
+    assert house.recorded()[0]["DEPLOY_OUTCOME"] == "failed"
+    state = house.state()
+    assert state.live is None
+    assert state.hold
+    assert state.hold.revision == a
+
+
+def test_when_the_way_back_fails_too_a_person_is_needed(house: House) -> None:
+    flag = house.root / "flag"
+    house.track(house.hook(f"test ! -e {flag}", Stage.VERIFY), house.recorder(Stage.FAILURE))
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    flag.touch()
+    house.upstream.commit({"a": "2"})
+    assert house.sync().result == "broken"
+    assert house.state().condition is Condition.BROKEN
+    assert house.recorded()[-1]["DEPLOY_OUTCOME"] == "broken"
+    assert house.sync(Reason.POLL).result == "held"
+    flag.unlink()
+    house.upstream.commit({"a": "3"})
+    assert house.sync(Reason.POLL).result == "deployed"
+    assert house.state().condition is Condition.SETTLED
+
+
+def test_exit_75_goes_back_and_tries_again(house: House) -> None:
+    counter = house.root / "counter"
+    could_not = f'test "$DEPLOY_REASON" = rollback || [ -e {house.root}/can ] || exit 75'
+    house.track(house.hook(could_not, Stage.BUILD), house.recorder(Stage.ACTIVATE))
+    (house.root / "can").touch()
+    a = house.upstream.commit({"a": "1"})
+    house.sync()
+    (house.root / "can").unlink()
+    b = house.upstream.commit({"a": "2"})
+    synced = house.sync()
+    assert synced.result == "rolled-back"
+    assert synced.retry_at is not None
+    assert 5 <= synced.retry_at - house.time <= 5.5
+    assert house.git("rev-parse", "HEAD") == a
+    assert house.state().hold is None
+    assert house.sync(Reason.POLL).result == "waiting"
+    house.time = synced.retry_at
+    (house.root / "can").touch()
+    assert house.sync(Reason.PUSH).result == "deployed"
+    last = house.recorded()[-1]
+    assert (last["DEPLOY_REVISION"], last["DEPLOY_ATTEMPT"]) == (b, "2")
+    assert house.state().retry is None
+    assert not counter.exists()
+
+
+def test_a_deployment_has_a_time_of_its_own(house: House) -> None:
+    house.track(
+        house.hook("sleep 60", Stage.BUILD, "slow"),
+        timeout=0.3,
+    )
+    house.upstream.commit({"a": "1"})
+    synced = house.sync()
+    assert synced.result == "failed"
+    assert synced.why.startswith("build hook slow: timed out after 0.")
+
+
+def test_hooks_after_the_time_is_up_are_not_started(house: House) -> None:
+    house.track(
+        house.hook("exec sleep 60", Stage.BUILD, "slow"),
+        house.recorder(Stage.FAILURE),
+        timeout=0.3,
+    )
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    assert [one["DEPLOY_STAGE"] for one in house.recorded()] == ["failure"]
+
+
+def test_a_stop_in_the_middle_is_gone_on_with_at_the_next_start(house: House) -> None:
+    fifo = house.root / "started"
+    os.mkfifo(fifo)
+    wait = f"[ -e {house.root}/go ] || {{ echo > {fifo}; sleep 60; }}"
+    house.track(house.hook(wait, Stage.BUILD), house.recorder(Stage.ACTIVATE))
+    a = house.upstream.commit({"a": "1"})
+
+    async def stop_when_started() -> Synced:
+        sync = asyncio.create_task(
+            house.reconciler.sync(SyncRequest("shop", Reason.PUSH), lambda: False)
+        )
+        await asyncio.to_thread(fifo.read_text)
+        house.cancel.set()
+        return await sync
+
+    assert house.runner.run(stop_when_started()).result == "interrupted"
+    assert house.newest().outcome is Outcome.INTERRUPTED
+    assert house.state().hold is None
+    (house.root / "go").touch()
+    house.restart()
+    assert house.sync(Reason.START).result == "deployed"
+    last = house.recorded()[-1]
+    assert (last["DEPLOY_REVISION"], last["DEPLOY_ATTEMPT"]) == (a, "2")
+
+
+def test_a_crash_on_the_way_back_is_finished_at_the_next_start(house: House) -> None:
+    house.track(house.hook(FAIL_IF_BAD), house.recorder(Stage.VERIFY))
+    a = house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"a": "2", "bad": "x"})
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    house.journal.conclude = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        house.sync()
+    house.restart()
+    assert house.newest().outcome is Outcome.INTERRUPTED
+    synced = house.sync(Reason.START)
+    assert synced.result == "rolled-back"
+    assert house.git("rev-parse", "HEAD") == a
+    assert house.recorded()[-1]["DEPLOY_REASON"] == "rollback"
+    assert house.state().condition is Condition.SETTLED
+    assert house.sync(Reason.START).result == "held"
+
+
+# ---- changed by hand --------------------------------------------------------------------------
+
+
+def test_tracked_changes_are_saved_and_named(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1\n", "b": "1\n", "c": "1\n"})
+    house.sync()
+    (house.tree / "a").write_text("by hand\n")
+    (house.tree / "b").unlink()
+    (house.tree / "c").write_text("staged\n")
+    house.git("add", "c")
+    house.upstream.commit({"a": "2\n"})
+    assert house.sync().result == "deployed"
+    assert house.clean()
+    assert (house.tree / "a").read_text() == "2\n"
+    patch = (house.saved() / "changes.patch").read_text()
+    assert "+by hand" in patch
+    assert "+staged" in patch
+    assert "deleted file mode" in patch
+    result = house.newest().steps[0].result
+    assert result
+    assert result.startswith("ok; changed by hand and saved: a, b, c (kept in ")
+    house.git("checkout", "-q", "HEAD~1")
+    house.git("apply", str(house.saved() / "changes.patch"))
+    assert (house.tree / "a").read_text() == "by hand\n"
+
+
+def test_untracked_things_in_the_way_are_copied_and_others_left(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1", ".gitignore": "*.log\n"})
+    house.sync()
+    (house.tree / "uploads").mkdir()
+    (house.tree / "uploads" / "photo").write_bytes(b"\0photo")
+    (house.tree / ".env").write_text("KEY=1")
+    (house.tree / "new").write_text("mine")
+    (house.tree / "ignored.log").write_text("mine too")
+    (house.tree / "folder").mkdir()
+    (house.tree / "folder" / "inside").write_text("deep")
+    (house.tree / "lib").write_text("a file")
+    (house.tree / "link").symlink_to("/etc")
+    house.upstream.commit(
+        {
+            "new": "theirs",
+            "ignored.log": "theirs",
+            "folder": "a file now",
+            "lib/x": "1",
+            "link/y": "1",
+        }
+    )
+    assert house.sync().result == "deployed"
+    assert house.git("status", "--porcelain", "--untracked-files=all").splitlines() == [
+        "?? .env",
+        "?? uploads/photo",
+    ]
+    assert (house.tree / "uploads" / "photo").read_bytes() == b"\0photo"
+    files = house.saved() / "files"
+    assert (files / "new").read_text() == "mine"
+    assert (files / "ignored.log").read_text() == "mine too"
+    assert (files / "folder" / "inside").read_text() == "deep"
+    assert (files / "lib").read_text() == "a file"
+    assert (files / "link").readlink() == Path("/etc")
+    assert not Path("/etc/y").exists()
+
+
+def test_an_existing_clone_is_taken_over_as_it_stands(house: House) -> None:
+    a = house.upstream.commit({"a": "1"})
+    house.tree.parent.mkdir(parents=True)
+    subprocess.run(["git", "clone", "-q", house.upstream.url, str(house.tree)], check=True)
+    (house.tree / "note").write_text("untracked")
+    (house.tree / "a").write_text("unpublished")
+    house.git("commit", "-qam", "by hand")
+    mine = house.git("rev-parse", "HEAD")
+    house.git("checkout", "-q", "--detach")
+    house.git("branch", "-qf", "main", a)
+    house.track(house.recorder(Stage.BUILD))
+    b = house.upstream.commit({"b": "1"})
+    assert house.sync(Reason.START).result == "deployed"
+    assert house.git("rev-parse", "HEAD") == b
+    assert house.recorded()[0]["DEPLOY_PREVIOUS_REVISION"] == mine
+    branches = house.git("branch", "--contains", mine, "--format=%(refname:short)").splitlines()
+    assert [one for one in branches if one.startswith("saved/")]
+    assert (house.tree / "note").read_text() == "untracked"
+
+
+def test_a_folder_that_is_no_clone_becomes_one(house: House) -> None:
+    house.tree.mkdir(parents=True)
+    (house.tree / "a").write_text("was here")
+    (house.tree / "other").write_text("stays")
+    house.upstream.commit({"a": "1"})
+    house.track()
+    assert house.sync().result == "deployed"
+    assert (house.tree / "a").read_text() == "1"
+    assert (house.tree / "other").read_text() == "stays"
+    assert (house.saved() / "files" / "a").read_text() == "was here"
+
+
+def test_a_tree_moved_by_hand_is_brought_back(house: House) -> None:
+    house.track()
+    a = house.upstream.commit({"a": "1"})
+    b = house.upstream.commit({"a": "2"})
+    house.sync()
+    house.git("checkout", "-q", a)
+    assert house.sync(Reason.POLL).result == "deployed"
+    assert house.git("rev-parse", "HEAD") == b
+
+
+def test_a_merge_left_in_the_middle_does_not_block(house: House) -> None:
+    house.track()
+    a = house.upstream.commit({"a": "1\n"})
+    house.upstream.commit({"a": "2\n"})
+    house.sync()
+    house.git("checkout", "-qb", "mine", a)
+    (house.tree / "a").write_text("mine\n")
+    house.git("commit", "-qam", "mine")
+    with pytest.raises(subprocess.CalledProcessError):
+        house.git("merge", "-q", "origin/main")
+    house.upstream.commit({"a": "3\n"})
+    assert house.sync().result == "deployed"
+    assert house.clean()
+    assert house.git("log", "-1", "--format=%s", "mine") == "mine"
+
+
+# ---- hostile repositories ---------------------------------------------------------------------
+
+
+def test_odd_file_names_arrive_as_they_are(house: House) -> None:
+    house.track(house.recorder(Stage.BUILD))
+    names = ["-rf", "a b", "new\nline", 'quo"te', "ünïcode", "*", "$(id)", "back\\slash"]
+    house.upstream.commit(dict.fromkeys(names, "x"))
+    assert house.sync().result == "deployed"
+    assert sorted(one.name for one in house.tree.iterdir()) == sorted([*names, ".git"])
+    changed = house.recorded()[0]["changed"]
+    assert len(changed) == len(names)
+    assert '"new\\nline"' in changed
+    assert "ünïcode" in changed
+
+
+def test_a_link_out_of_the_tree_is_never_written_through(house: House) -> None:
+    outside = house.root / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("safe")
+    house.track()
+    house.upstream.commit({"keep": "1"}, symlinks={"out": str(outside)})
+    assert house.sync().result == "deployed"
+    assert (house.tree / "out").is_symlink()
+    house.upstream.commit({"out": None})
+    house.upstream.commit({"out/x": "overwritten?"})
+    assert house.sync().result == "deployed"
+    assert (outside / "x").read_text() == "safe"
+    assert (house.tree / "out" / "x").read_text() == "overwritten?"
+
+
+def test_a_program_of_the_tree_that_links_out_of_it_is_not_run(house: House) -> None:
+    house.track(Hook("x", Stage.BUILD, ("./x",), 5.0))
+    house.upstream.commit({"a": "1"}, symlinks={"x": "/bin/true"})
+    synced = house.sync()
+    assert synced.result == "failed"
+    assert "outside" in synced.why
+
+
+def test_nothing_in_a_repository_runs_by_itself(house: House) -> None:
+    house.track()
+    evil = f"touch {house.root}/ran"
+    house.upstream.commit(
+        {
+            ".gitattributes": "* filter=evil diff=evil merge=evil\n*.bin filter=lfs\n",
+            ".gitconfig": f'[filter "evil"]\n\tsmudge = {evil}\n',
+            ".gitmodules": f'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "{evil}"\n\tupdate = !{evil}\n',
+            "model.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+            "hooks/post-checkout": f"#!/bin/sh\n{evil}\n",
+        },
+        executable=("hooks/post-checkout",),
+    )
+    synced = house.sync()
+    assert not (house.root / "ran").exists()
+    assert synced.result in ("deployed", "error")
+
+
+def test_the_git_hooks_of_a_clone_are_not_run(house: House) -> None:
+    house.upstream.commit({"a": "1"})
+    house.tree.parent.mkdir(parents=True)
+    subprocess.run(["git", "clone", "-q", house.upstream.url, str(house.tree)], check=True)
+    for name in ("post-checkout", "reference-transaction", "post-index-change"):
+        hook = house.tree / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {house.root}/ran\n")
+        hook.chmod(0o755)
+    house.upstream.commit({"a": "2"})
+    house.track()
+    assert house.sync().result == "deployed"
+    assert not (house.root / "ran").exists()
+
+
+def test_a_locked_tree_of_a_killed_deployment_is_repaired(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"a": "2"})
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    house.journal.conclude = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        house.sync()
+    (house.tree / ".git" / "index.lock").touch()
+    house.restart()
+    assert house.sync(Reason.START).result == "deployed"
+
+
+def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    (mirror,) = (house.state_dir / "mirrors").iterdir()
+    (mirror / "shallow.lock").touch()
+    (mirror / "refs" / "heads" / "main.lock").touch()
+    house.upstream.commit({"a": "2"})
+    assert house.sync().result == "deployed"
+
+
+# ---- sharing and waiting ----------------------------------------------------------------------
+
+
+def test_targets_on_one_repository_share_a_mirror_and_a_look(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agent.repository import Mirror
+
+    fetches: list[list[str]] = []
+    real: Callable[..., Any] = Mirror.fetch
+    monkeypatch.setattr(
+        Mirror,
+        "fetch",
+        lambda self, refs, cancel: fetches.append(sorted(refs)) or real(self, refs, cancel),
+    )
+    house.upstream.commit({"a": "1"})
+    house.upstream.push("next")
+    house.track()
+    house.track(name="copy", path=house.root / "srv" / "copy")
+    house.track(name="next", path=house.root / "srv" / "next", branch="next")
+
+    async def all_at_once() -> list[Synced]:
+        wishes = [SyncRequest(name, Reason.POLL) for name in ("shop", "copy", "next")]
+        return await asyncio.gather(*(house.reconciler.sync(one, lambda: False) for one in wishes))
+
+    assert [one.result for one in house.runner.run(all_at_once())] == ["deployed"] * 3
+    assert fetches == [["refs/heads/main", "refs/heads/next"]]
+    assert len(list((house.state_dir / "mirrors").iterdir())) == 1
+
+
+def test_what_a_push_announced_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    waited: list[float] = []
+    announced = "f" * 40
+
+    async def no_sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            nonlocal announced
+            house.upstream.commit({"a": "2"})
+
+    monkeypatch.setattr("agent.reconciler.asyncio.sleep", no_sleep)
+    assert house.sync(Reason.PUSH, expected=announced).result == "deployed"
+    assert waited == [1.0, 2.0, 4.0]
+
+
+def test_an_older_push_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_sleep(seconds: float) -> None:
+        pytest.fail("waited for a revision that was there")
+
+    monkeypatch.setattr("agent.reconciler.asyncio.sleep", no_sleep)
+    house.track()
+    a = house.upstream.commit({"a": "1"})
+    house.upstream.commit({"a": "2"})
+    assert house.sync(Reason.PUSH, expected=a).result == "deployed"
+
+
+def test_a_target_that_is_gone_is_said_so(house: House) -> None:
+    assert house.sync(name="gone").result == "error"
+
+
+def test_home_is_the_user_s_own() -> None:
+    assert hooks.home() == os.path.expanduser("~") or os.getuid() == 0
