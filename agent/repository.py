@@ -70,6 +70,7 @@ _TOKEN_HELPER = (
     ' printf "username=%s\\npassword=%s\\n" "$GITOPS_AGENT_USERNAME"'
     ' "$(cat "$GITOPS_AGENT_TOKEN")"; }; f'
 )
+_SAYS_NOTHING = ("Please make sure", "and the repository exists", "hint:", "warning:")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
@@ -130,11 +131,10 @@ def _git(
 
 
 def _last_words(errors: bytes) -> str:
-    """git's complaint in one line, without credentials."""
+    """git's complaint, and that of the ssh it ran, in one line, without credentials."""
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))]
-    text = "; ".join(dict.fromkeys(told or [line for line in lines if line][-3:]))
-    return without_credentials(text)[-500:]
+    told = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
+    return without_credentials("; ".join(dict.fromkeys(told[-4:])))[-500:]
 
 
 def without_credentials(text: str) -> str:

@@ -1,7 +1,38 @@
+"""What every test may use: an upstream, and the ways to reach it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from tests.remotes import Upstream
+
+from tests.agents import Agent
+from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http, serve_ssh
 
 
 @pytest.fixture
-def upstream(tmp_path):
+def upstream(tmp_path: Path) -> Upstream:
     return Upstream(tmp_path / "upstream")
+
+
+@pytest.fixture
+def http_remote(upstream: Upstream) -> Iterator[HttpRemote]:
+    with serve_http(upstream.path.parent) as remote:
+        yield remote
+
+
+@pytest.fixture
+def ssh_remote(tmp_path: Path) -> Iterator[SshRemote]:
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    if sshd is None:
+        pytest.skip("no sshd here; Debian's package is openssh-server")
+    with serve_ssh(tmp_path / "ssh", sshd) as remote:
+        yield remote
+
+
+@pytest.fixture
+def agent(tmp_path: Path, upstream: Upstream) -> Iterator[Agent]:
+    one = Agent(tmp_path / "agent", upstream.url)
+    yield one
+    if one.running:
+        one.kill()
