@@ -158,6 +158,13 @@ class Receiver:
         return 202, {"status": "queued", **body}
 
 
+def _webhook_name(scope: Scope) -> str:
+    """The NAME of /webhook/NAME; empty for the other paths that a mount lets through."""
+    path = scope["raw_path"].partition(b"?")[0]
+    prefix = b"/webhook/"
+    return path[len(prefix) :].decode("latin-1") if path.startswith(prefix) else ""
+
+
 def _single(headers: Any) -> dict[bytes, bytes]:
     """Headers by lower-case name; one that came twice counts as absent."""
     found: dict[bytes, bytes] = {}
@@ -223,7 +230,7 @@ def public_app(receiver: Receiver, healthy: Callable[[], bool]) -> Litestar:
     @asgi("/webhook", is_mount=True, copy_scope=False)
     async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            answer = await receiver.answer(scope["path"].strip("/"), scope, receive)
+            answer = await receiver.answer(_webhook_name(scope), scope, receive)
         except OSError as error:
             # The spool could not be written: no room for the body, so no false 202 either.
             log.error("delivery.not_read", why=str(error))

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +110,13 @@ class Limits:
     connections: int = 1024
 
 
-class Phase(IntEnum):
-    """What a connection waits for; the first is the first to make room for another."""
+class Phase(Enum):
+    """What a connection waits for."""
 
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-    ANSWER = 3
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
 
 
 class Crowd:
@@ -143,13 +143,13 @@ class Crowd:
         self._waiting[one.phase].pop(one, None)
 
     def make_room(self) -> None:
-        """If there are too many, close whoever has waited longest for the least."""
+        """If there are too many, close an idle one, or else whoever has waited longest."""
         if sum(map(len, self._waiting.values())) <= self.limits.connections:
             return
-        for phase in Phase:
-            for one in self._waiting[phase]:
-                one.leave()
-                return
+        idle, *asking = (self._waiting[phase] for phase in (Phase.IDLE, Phase.HEAD, Phase.BODY))
+        oldest = [next(iter(crowd.items())) for crowd in ([idle] if idle else asking) if crowd]
+        if oldest:
+            min(oldest, key=lambda found: found[1])[0].leave()
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         every = min(self._time.values()) / 10

@@ -1,0 +1,297 @@
+"""Deadlines and the cap on connections, over real sockets."""
+
+import asyncio
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from agent.errors import AgentError
+from agent.server import Limits, Server, bind
+
+REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+QUICK = Limits(headers=0.2, body=0.3, connections=64)
+
+
+class App:
+    """Reads the body and says what it was; `hold` keeps it from answering until it is set."""
+
+    def __init__(self) -> None:
+        self.disconnected = threading.Event()
+        self.begun = threading.Event()
+        self.hold: threading.Event | None = None
+        self.answer_early = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.begun.set()
+        body = b""
+        while not self.answer_early:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnected.set()
+                return
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        if self.hold:
+            await asyncio.to_thread(self.hold.wait)
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def serving(app: App, limits: Limits | None = QUICK) -> Iterator[tuple[str, int]]:
+    """A server in a thread of its own, on a loop as the agent has it."""
+    one = bind("127.0.0.1:0")
+    address = one.getsockname()
+    box: list[Any] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        server = Server(app, [one], limits)
+        box.extend([server, asyncio.get_running_loop()])
+        task = asyncio.create_task(server.run())
+        await server.ready()
+        ready.set()
+        await task
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait(10)
+    try:
+        yield address
+    finally:
+        server, loop = box
+        loop.call_soon_threadsafe(server.stop)
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def connect(address: tuple[str, int]) -> socket.socket:
+    return socket.create_connection(address, timeout=20)
+
+
+def read_all(one: socket.socket) -> bytes:
+    """Everything until the server closes."""
+    received = b""
+    try:
+        while chunk := one.recv(65536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def ask(one: socket.socket, request: bytes = REQUEST) -> bytes:
+    """One answer, on a connection that stays open."""
+    one.sendall(request)
+    received = b""
+    while not received.endswith(b"\r\n\r\nhello"):
+        chunk = one.recv(65536)
+        assert chunk, received
+        received += chunk
+    return received
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+def test_a_request_is_answered_and_the_connection_kept(app: App) -> None:
+    with serving(app) as address, connect(address) as one:
+        for _ in range(3):
+            assert ask(one).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_pipelined_requests_are_each_answered(app: App) -> None:
+    with serving(app) as address, connect(address) as one:
+        one.sendall(REQUEST * 3)
+        received = b""
+        while received.count(b"\r\n\r\nhello") < 3:
+            received += one.recv(65536)
+        assert received.count(b"200 OK") == 3
+
+
+def test_a_silent_connection_is_closed_without_a_word(app: App) -> None:
+    with serving(app) as address, connect(address) as one:
+        assert read_all(one) == b""
+
+
+def test_half_a_head_gets_a_408(app: App) -> None:
+    with serving(app) as address, connect(address) as one:
+        one.sendall(b"POST / HTTP/1.1\r\nHost:")
+        assert read_all(one).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("start", [b"", REQUEST[:-5].replace(b"5", b"50000")], ids=["head", "body"])
+def test_a_byte_now_and_then_buys_no_time(app: App, start: bytes) -> None:
+    with serving(app) as address, connect(address) as one:
+        one.sendall(start)
+        one.settimeout(0.02)
+        received = b""
+        for _ in range(1000):
+            try:
+                one.send(b"x")
+                chunk = one.recv(1000)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            received += chunk
+            if not chunk:
+                break
+        else:
+            pytest.fail("it went on for ever")
+        assert received.startswith(b"HTTP/1.1 40")
+
+
+def test_half_a_body_gets_a_408_and_the_application_a_disconnect(app: App) -> None:
+    with serving(app) as address, connect(address) as one:
+        one.sendall(REQUEST[:-2])
+        assert read_all(one).startswith(b"HTTP/1.1 408 ")
+        assert app.disconnected.wait(10)
+
+
+def test_an_answered_request_whose_body_never_ends_is_closed(app: App) -> None:
+    app.answer_early = True
+    with serving(app) as address, connect(address) as one:
+        one.sendall(REQUEST[:-2])
+        received = read_all(one)
+        assert received.startswith(b"HTTP/1.1 200 OK")
+        assert b"408" not in received
+
+
+def test_the_rest_of_an_answered_body_is_read_away(app: App) -> None:
+    app.answer_early = True
+    with serving(app) as address, connect(address) as one:
+        one.sendall(REQUEST[:-2])
+        assert one.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        app.answer_early = False
+        one.sendall(REQUEST[-2:])
+        assert ask(one).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_an_idle_connection_is_closed(app: App) -> None:
+    with serving(app) as address, connect(address) as one:
+        ask(one)
+        assert read_all(one) == b""
+
+
+def test_a_head_without_end_is_refused(app: App) -> None:
+    with serving(app, Limits()) as address, connect(address) as one:
+        one.sendall(b"GET / HTTP/1.1\r\n" + b"X-Y: " + b"z" * 70_000)
+        assert read_all(one).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"hello\r\n\r\n", b"\x16\x03\x01\x00\xa5", b"GET  HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n",
+     b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n",
+     b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"],
+)  # fmt: skip
+def test_what_is_not_http_is_refused(app: App, rubbish: bytes) -> None:
+    with serving(app) as address, connect(address) as one:
+        one.sendall(rubbish)
+        received = read_all(one)
+        assert not received.startswith(b"HTTP/1.1 2")
+        with connect(address) as other:
+            assert ask(other)
+
+
+@pytest.mark.parametrize("words", [b"", b"POST / HTTP/1.1\r\nHost: x", REQUEST[:-1]])
+def test_waiting_connections_make_room(app: App, words: bytes) -> None:
+    patient = Limits(headers=60, body=60, connections=32)
+    with serving(app, patient) as address, ExitStack() as crowd:
+        waiting = [crowd.enter_context(connect(address)) for _ in range(32)]
+        for one in waiting:
+            one.sendall(words)
+        for _ in range(100):
+            crowd.enter_context(connect(address)).sendall(words)
+            with connect(address) as real:
+                assert ask(real).startswith(b"HTTP/1.1 200 OK")
+        assert read_all(waiting[0]) == b""
+
+
+def test_who_is_being_answered_is_not_sent_away(app: App) -> None:
+    app.hold = threading.Event()
+    patient = Limits(headers=60, body=60, connections=8)
+    with serving(app, patient) as address, connect(address) as real, ExitStack() as crowd:
+        real.sendall(REQUEST)
+        assert app.begun.wait(10)
+        for _ in range(50):
+            crowd.enter_context(connect(address))
+        app.hold.set()
+        assert real.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_stop_finishes_what_is_being_answered(app: App) -> None:
+    app.hold = threading.Event()
+    answered: list[bytes] = []
+    with serving(app, Limits()) as address:
+        one = connect(address)
+        one.sendall(REQUEST)
+        assert app.begun.wait(10)
+        reader = threading.Thread(target=lambda: answered.append(read_all(one)))
+        reader.start()
+        threading.Timer(0.3, app.hold.set).start()
+    reader.join(10)
+    one.close()
+    assert answered[0].startswith(b"HTTP/1.1 200 OK")
+
+
+def test_without_limits_nobody_is_hurried(app: App) -> None:
+    with serving(app, None) as address, connect(address) as one:
+        one.sendall(REQUEST[:-1])
+        assert app.begun.wait(10)
+        one.sendall(REQUEST[-1:])
+        assert one.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+# ---- sockets ----------------------------------------------------------------------------------
+
+
+def test_a_unix_socket_has_its_mode(tmp_path: Path) -> None:
+    with bind(f"unix:{tmp_path}/s", mode=0o660) as one:
+        assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o660
+        assert not one.getblocking()
+        assert not os.get_inheritable(one.fileno())
+
+
+def test_a_stale_one_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
+    bind(f"unix:{tmp_path}/s").close()
+    with bind(f"unix:{tmp_path}/s"), pytest.raises(AgentError, match="somebody listens"):
+        bind(f"unix:{tmp_path}/s")
+
+
+def test_a_file_that_is_no_socket_is_left(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("mine")
+    with pytest.raises(AgentError, match="is no socket"):
+        bind(f"unix:{tmp_path}/s")
+    assert (tmp_path / "s").read_text() == "mine"
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:80", "[2001:db8::1]:80", "unix:/no/such/folder/s"])
+def test_an_address_that_cannot_be_had_says_so(address: str) -> None:
+    with pytest.raises(AgentError, match="cannot listen on"):
+        bind(address)
+
+
+def test_where_it_listens_is_told(tmp_path: Path) -> None:
+    with bind("127.0.0.1:0") as tcp, bind(f"unix:{tmp_path}/s") as unix, bind("[::1]:0") as six:
+        names = Server(App(), [tcp, unix, six], None).addresses()
+        assert names[0] == f"127.0.0.1:{tcp.getsockname()[1]}"
+        assert names[1] == f"unix:{tmp_path}/s"
+        assert names[2] == f"[::1]:{six.getsockname()[1]}"
