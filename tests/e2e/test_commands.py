@@ -1,0 +1,246 @@
+"""The commands, as a person types them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.agents import SECRET, Agent
+from tests.remotes import Upstream
+
+
+@pytest.fixture
+def live(agent: Agent, upstream: Upstream) -> Agent:
+    """An agent that has deployed one revision."""
+    agent.hook("announce", 'echo "live at $DEPLOY_REVISION"; test ! -e bad')
+    agent.configure('[[targets.shop.hooks]]\nrun = ["announce"]\n', poll="3m")
+    agent.first = upstream.commit({"a": "1"}, "first \x1b[31mred")  # type: ignore[attr-defined]
+    agent.start()
+    agent.finished(agent.first)  # type: ignore[attr-defined]
+    return agent
+
+
+def command(*arguments: str, cwd: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("GITOPS_")}
+    return subprocess.run(
+        [sys.executable, "-m", "agent", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+        env={**kept, "PYTHONPATH": str(Path(__file__).parents[2]), **env},
+    )  # fmt: skip
+
+
+def test_demo_does_the_main_job_and_says_how_long_it_took(tmp_path: Path) -> None:
+    done = command("demo", cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"from push to hook: \d+ ms", done.stdout)
+    assert "because of: poll" in done.stdout
+    assert "All of it in" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_fits_80_columns_and_says_it_all(live: Agent) -> None:
+    done = live.command("status")
+    assert done.returncode == 0
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    row = next(line for line in done.stdout.splitlines() if line.startswith("shop "))
+    assert live.first[:10] in row  # type: ignore[attr-defined]
+    assert "deployed" in row
+    assert "never" in row
+    assert re.search(r"\d+ (min|s)", row)
+
+
+def test_status_in_json(live: Agent) -> None:
+    answer = json.loads(live.command("status", "--json").stdout)
+    (target,) = answer["targets"]
+    assert target["live"] == live.first  # type: ignore[attr-defined]
+    assert target["last"]["outcome"] == "deployed"
+    assert answer["healthy"] is True
+    assert answer["webhooks"] == [{"name": "github", "last_verified": None, "refused": 0}]
+
+
+def test_history_says_why_and_cannot_steer_a_terminal(live: Agent) -> None:
+    done = live.command("history", "shop")
+    assert done.returncode == 0
+    assert "start: the branch is at" in done.stdout
+    assert "first" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert live.command("history", "nobody").returncode == 1
+
+
+def test_logs_of_a_target_of_an_id_and_of_the_newest(live: Agent) -> None:
+    (one,) = live.history()
+    outputs = {
+        live.command("logs", *name).stdout for name in ([], ["shop"], [one["id"]], [one["id"][-6:]])
+    }
+    assert len(outputs) == 1
+    output = outputs.pop()
+    assert f"live at {one['revision']}" in output
+    assert "--> activate: announce" in output
+    assert output.endswith(f"shop {one['revision'][:10]} deployed\n")
+    unknown = live.command("logs", "19990101")
+    assert unknown.returncode == 1
+    assert "gitops-agent history" in unknown.stderr
+
+
+def test_logs_follow_a_deployment_to_its_end(agent: Agent, upstream: Upstream) -> None:
+    go, started = agent.root / "go", agent.root / "started"
+    os.mkfifo(go)
+    os.mkfifo(started)
+    agent.hook("slow", f"echo before; echo > {started}; cat {go}; echo after")
+    agent.configure('[[targets.shop.hooks]]\nrun = ["slow"]\n')
+    upstream.commit({"a": "1"})
+    agent.start()
+    started.read_text()
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", "logs", "-f", "shop", "--config", str(agent.config)],
+        stdout=subprocess.PIPE, text=True,
+    ) as follower:  # fmt: skip
+        assert follower.stdout
+        for line in follower.stdout:
+            if line == "before\n":
+                break
+        go.write_text("go")
+        rest = follower.stdout.read()
+    assert "after\n" in rest
+    assert "deployed" in rest
+    assert follower.returncode == 0
+
+
+def test_sync_wait_shows_it_to_its_end(live: Agent, upstream: Upstream) -> None:
+    upstream.commit({"a": "2"})
+    done = live.command("sync", "shop", "--wait")
+    assert done.returncode == 0
+    assert "live at" in done.stdout
+    assert "deployed" in done.stdout
+    again = live.command("sync", "shop", "--wait")
+    assert (again.returncode, "up-to-date" in again.stdout) == (0, True)
+    forced = live.command("sync", "shop", "--wait", "--force", "--json")
+    assert json.loads(forced.stdout)["result"] == "deployed"
+
+
+def test_sync_wait_of_a_bad_revision_exits_1(live: Agent, upstream: Upstream) -> None:
+    upstream.commit({"bad": "x"})
+    done = live.command("sync", "shop", "--wait")
+    assert done.returncode == 1
+    assert "rolled-back" in done.stdout
+    assert live.command("sync", "nobody").returncode == 1
+
+
+def test_sync_without_wait_answers_at_once(live: Agent) -> None:
+    done = live.command("sync", "shop")
+    assert done.returncode == 0
+    assert "gitops-agent logs -f shop" in done.stdout
+    assert json.loads(live.command("sync", "shop", "--json").stdout)["target"] == "shop"
+
+
+def test_send_push_is_a_real_delivery(live: Agent, upstream: Upstream) -> None:
+    b = upstream.commit({"a": "2"})
+    done = live.command("send-push", "shop", "--json")
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert answer["status"] == 202
+    assert live.finished(b)["delivery"] == answer["body"]["delivery"]
+    assert live.command("send-push", "nobody").returncode == 1
+    status = json.loads(live.command("status", "--json").stdout)
+    assert status["targets"][0]["last_webhook"]
+
+
+def test_without_an_agent_they_exit_75(agent: Agent) -> None:
+    agent.configure()
+    for words in (["status"], ["history"], ["logs"], ["sync", "shop"]):
+        done = agent.command(*words)
+        assert done.returncode == 75, words
+        assert "gitops-agent run" in done.stderr
+    assert agent.command("send-push", "shop", "--revision", "a" * 40).returncode == 1
+
+
+def test_usage_is_2() -> None:
+    done = subprocess.run([sys.executable, "-m", "agent", "nonsense"], capture_output=True)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("words", [["run"], ["check"], ["status"]])
+def test_no_configuration_is_78(tmp_path: Path, words: list[str]) -> None:
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 78
+    assert "gitops-agent init" in done.stderr
+
+
+def test_faults_are_all_told_with_78(agent: Agent) -> None:
+    agent.configure('[[targets.shop.hooks]]\nrun = ["nope"]\n', poll="often", top="paralel = 3")
+    done = agent.command("check")
+    assert done.returncode == 78
+    assert "3 faults" in done.stderr
+    for key in (
+        "paralel: unknown key; did you mean parallel?",
+        "poll.interval: ",
+        "targets.shop.hooks[0].run: ",
+    ):
+        assert key in done.stderr
+
+
+def test_check_reaches_every_remote(agent: Agent, upstream: Upstream) -> None:
+    agent.configure(
+        target='[targets.gone]\nrepo = "/no/such/repository"\npath = "x"\n'
+        f'[targets.other]\nrepo = "{upstream.url}"\nbranch = "nope"\npath = "y"\n'
+    )
+    a = upstream.commit({"a": "1"})
+    done = agent.command("check")
+    assert done.returncode == 1
+    assert f"ok   shop: main is at {a[:12]}" in done.stdout
+    assert "FAIL gone: /no/such/repository: the remote could not be read" in done.stdout
+    assert "has no branch nope" in done.stdout
+    found = json.loads(agent.command("check", "--json").stdout)
+    assert [one["ok"] for one in found["targets"]] == [True, False, False]
+    assert not agent.tree.exists()
+    assert not agent.state_dir.exists()
+
+
+def test_init_leaves_what_check_accepts(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    arguments = [
+        "--repo",
+        upstream.url,
+        "--path",
+        str(tmp_path / "srv"),
+        "--url",
+        "https://d.example",
+    ]
+    done = command("init", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    secret = (tmp_path / "webhook-secret").read_text().strip()
+    assert done.stdout.count(secret) == 1
+    assert "https://d.example/webhook/github" in done.stdout
+    assert (tmp_path / "webhook-secret").stat().st_mode & 0o777 == 0o600
+    assert secret not in (tmp_path / "agent.toml").read_text()
+    checked = command("check", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    again = command("init", *arguments, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    assert command("init", cwd=tmp_path).returncode == 2
+
+
+def test_the_control_socket_is_for_owner_and_group(live: Agent) -> None:
+    mode = (live.state_dir / "control.sock").stat().st_mode & 0o777
+    assert mode == 0o660
+
+
+def test_the_control_application_has_its_schema(live: Agent) -> None:
+    with live.client() as client:
+        schema = client._get("/schema/openapi.json")
+    assert "/v1/targets/{name}/sync" in schema["paths"]
+
+
+def test_no_secret_is_in_any_output(live: Agent, upstream: Upstream) -> None:
+    b = upstream.commit({"a": "2"})
+    live.push(b)
+    live.finished(b)
+    outputs = [live.command(*words) for words in (["status"], ["history"], ["logs"], ["check"])]
+    assert all(one.returncode == 0 for one in outputs)
+    assert not any(SECRET in text for one in outputs for text in (one.stdout, one.stderr))
+    assert SECRET not in live.log()
