@@ -1,0 +1,235 @@
+"""The journal on a real disk."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import wait
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.errors import AgentError, JournalUnavailable, StateLocked
+from agent.journal import SCHEMA_VERSION, Journal
+from agent.model import (
+    Condition,
+    Delivery,
+    Deployment,
+    Hold,
+    Outcome,
+    Push,
+    Reason,
+    Retry,
+    SyncRequest,
+    TargetState,
+)
+from agent.plan import Ending
+
+A, B = "a" * 40, "b" * 40
+PUSH = Push("refs/heads/main", A, frozenset({"https://x.example/shop"}))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    one = Journal(tmp_path)
+    yield one
+    one.close()
+
+
+def delivery(number: str) -> Delivery:
+    return Delivery("github", number, "push", 0)
+
+
+def deployment(number: str = "d1", target: str = "shop", at: float = 1.0) -> Deployment:
+    return Deployment(number, target, B, A, Reason.PUSH, "why", 1, at, subject="s", author="a")
+
+
+def test_a_delivery_is_there_once_and_after_a_restart(tmp_path: Path) -> None:
+    first = Journal(tmp_path)
+    receipt = first.receive(delivery("1"), PUSH, ("shop", "copy"), 5.0).result()
+    assert not receipt.duplicate
+    assert [one.id for one in receipt.requests] == [1, 2]
+    assert first.receive(delivery("1"), PUSH, ("shop",), 6.0).result().duplicate
+    first.close()
+    second = Journal(tmp_path)
+    assert second.receive(delivery("1"), PUSH, ("shop",), 7.0).result().duplicate
+    assert second.open_requests() == list(receipt.requests)
+    assert second.last_pushes(["shop", "none"]).result() == {"shop": 5.0}
+    second.close()
+
+
+def test_a_burst_from_many_threads_is_all_there(journal: Journal) -> None:
+    def send(start: int) -> None:
+        wait([journal.receive(delivery(f"{start}-{n}"), PUSH, ("shop",), 1.0) for n in range(200)])
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    requests = journal.open_requests()
+    assert len(requests) == 800
+    assert len({one.delivery for one in requests}) == 800
+
+
+def test_a_request_and_the_older_ones_it_stands_for_are_closed(journal: Journal) -> None:
+    old = journal.request(SyncRequest("shop", Reason.MANUAL, actor="ada"), 1.0).result()
+    other = journal.request(SyncRequest("other", Reason.MANUAL), 1.0).result()
+    new = journal.request(SyncRequest("shop", Reason.PUSH), 2.0).result()
+    later = journal.request(SyncRequest("shop", Reason.PUSH), 3.0).result()
+    journal.close_requests(new, "deployed", "because", "d1", 4.0).result()
+    assert journal.open_requests() == [other, later]
+    assert old.id
+    found = journal.request_result(old.id).result()
+    assert found
+    assert (found.result, found.why, found.deployment) == ("deployed", "because", "d1")
+    assert journal.request_result(99).result() is None
+
+
+def test_a_deployment_from_begin_to_end(journal: Journal) -> None:
+    journal.begin(deployment(), None, clears_hold=True)
+    assert journal.state("shop") == TargetState(
+        "shop", condition=Condition.MOVING, attempts=1, attempted=B
+    )
+    journal.step_begins("d1", 1, "tree", "check out", 1.0)
+    journal.step_ends("d1", 1, "ok", 2.0).result()
+    journal.conclude(deployment(), Ending(Outcome.DEPLOYED, Condition.SETTLED, B, ""), 3.0)
+    journal.end("d1", 4.0)
+    assert journal.state("shop") == TargetState("shop", B, 3.0)
+    found = journal.deployment("d1").result()
+    assert found
+    assert (found.outcome, found.ended_at, len(found.steps)) == (Outcome.DEPLOYED, 4.0, 1)
+    assert journal.last(["shop"]).result()["shop"].id == "d1"
+    assert journal.states(["shop", "new"]).result()["new"] == TargetState("new")
+
+
+def test_a_hold_and_a_retry_are_kept_until_the_next_revision(journal: Journal) -> None:
+    journal.begin(deployment(), None, clears_hold=True)
+    journal.mark("shop", Hold(B, "exit 1", "d1"))
+    journal.mark("shop", Retry(B, 9.0))
+    state = journal.state("shop")
+    assert (state.hold, state.retry) == (Hold(B, "exit 1", "d1"), Retry(B, 9.0))
+    journal.begin(deployment("d2"), None, clears_hold=False)
+    assert journal.state("shop").hold
+    journal.begin(deployment("d3"), None, clears_hold=True)
+    assert journal.state("shop").hold is None
+    assert journal.state("shop").retry is None
+
+
+def test_what_was_running_is_interrupted(journal: Journal) -> None:
+    journal.begin(deployment("d1"), None, clears_hold=True)
+    journal.step_begins("d1", 1, "build", "x", 1.0)
+    journal.begin(deployment("e1", "other"), None, clears_hold=True)
+    journal.conclude(
+        deployment("e1", "other"), Ending(Outcome.DEPLOYED, Condition.SETTLED, B, ""), 2.0
+    )
+    assert sorted(journal.recover(5.0)) == ["d1", "e1"]
+    one, other = journal.deployment("d1").result(), journal.deployment("e1").result()
+    assert one
+    assert other
+    assert (one.outcome, one.steps[0].result) == (Outcome.INTERRUPTED, "interrupted")
+    assert other.outcome is Outcome.DEPLOYED
+    assert journal.state("shop").condition is Condition.MOVING
+    assert journal.recover(6.0) == []
+
+
+def test_a_deployment_is_found_by_a_part_of_its_id_that_is_one_only(journal: Journal) -> None:
+    for number in ("20260101-000000-aaaaaa", "20260101-000001-bbbbbb"):
+        journal.begin(deployment(number), None, clears_hold=True)
+    assert journal.deployment("bbbbbb").result()
+    assert journal.deployment("20260101-000000").result()
+    assert journal.deployment("20260101").result() is None
+    assert journal.deployment("nothing").result() is None
+
+
+def test_history_is_newest_first(journal: Journal) -> None:
+    for n in range(5):
+        journal.begin(deployment(f"d{n}", "shop" if n % 2 else "other", n), None, clears_hold=True)
+    assert [one.id for one in journal.history(None, 3).result()] == ["d4", "d3", "d2"]
+    assert [one.id for one in journal.history("shop", 9).result()] == ["d3", "d1"]
+
+
+def test_old_things_are_forgotten_but_not_the_newest_of_a_target(journal: Journal) -> None:
+    for n in range(3):
+        journal.begin(deployment(f"d{n}", at=n), None, clears_hold=True)
+        journal.step_begins(f"d{n}", 1, "tree", "x", n)
+        journal.end(f"d{n}", n)
+    journal.receive(delivery("old"), PUSH, ("shop",), 1.0).result()
+    open_still = journal.open_requests()
+    assert sorted(journal.forget(100.0)) == ["d0", "d1"]
+    assert [one.id for one in journal.history("shop", 9).result()] == ["d2"]
+    assert not journal.receive(delivery("old"), PUSH, (), 200.0).result().duplicate
+    assert journal.open_requests() == open_still
+
+
+# ---- when the disk does not do its part -------------------------------------------------------
+
+
+def test_a_job_at_fault_leaves_the_others_of_its_batch(journal: Journal) -> None:
+    gate = threading.Event()
+    held = journal.submit(lambda _: gate.wait(10))
+    good = journal.receive(delivery("1"), PUSH, ("shop",), 1.0)
+
+    def bad(_: sqlite3.Connection) -> None:
+        raise ZeroDivisionError
+
+    faulty = journal.submit(bad)
+    also_good = journal.receive(delivery("2"), PUSH, ("shop",), 1.0)
+    gate.set()
+    held.result()
+    assert not good.result().duplicate
+    assert not also_good.result().duplicate
+    with pytest.raises(ZeroDivisionError):
+        faulty.result()
+    assert len(journal.open_requests()) == 2
+    assert journal.healthy()
+
+
+def test_a_full_disk_is_told_and_got_over(journal: Journal) -> None:
+    pages = journal.submit(lambda db: db.execute("PRAGMA page_count").fetchone()[0]).result()
+    journal.submit(lambda db: db.execute(f"PRAGMA max_page_count = {pages}")).result()
+    with pytest.raises(JournalUnavailable, match="full"):
+        for n in range(1000):
+            journal.receive(delivery(f"{n}" + "x" * 1000), PUSH, ("shop",), 1.0).result()
+    assert not journal.healthy()
+    assert journal.state("shop") == TargetState("shop")
+    journal.submit(lambda db: db.execute("PRAGMA max_page_count = 1000000")).result()
+    journal.probe(1.0).result()
+    assert journal.healthy()
+    assert not journal.receive(delivery("after"), PUSH, ("shop",), 1.0).result().duplicate
+
+
+def test_after_close_everything_is_refused(tmp_path: Path) -> None:
+    one = Journal(tmp_path)
+    one.close()
+    one.close()
+    assert not one.healthy()
+    with pytest.raises(JournalUnavailable):
+        one.open_requests()
+
+
+def test_a_second_opener_is_refused_and_told_who_has_it(tmp_path: Path, journal: Journal) -> None:
+    code = f"from agent.journal import Journal; from pathlib import Path; Journal(Path({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "StateLocked: another agent (pid " in done.stderr
+    with pytest.raises(StateLocked):
+        Journal(tmp_path)
+
+
+def test_a_newer_schema_is_refused_with_a_message(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(AgentError, match="newer gitops-agent"):
+        Journal(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_refused_with_a_message(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_text(json.dumps({"not": "a database"}) * 100)
+    with pytest.raises(JournalUnavailable, match="cannot be opened"):
+        Journal(tmp_path)
+    (tmp_path / "journal.db").unlink()
+    Journal(tmp_path).close()
