@@ -1,0 +1,262 @@
+"""Mirrors and remotes: real git over real connections, and remotes that misbehave."""
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent import repository
+from agent.cancel import Cancel
+from agent.errors import GitFailed, RemoteFailed, Stopped
+from agent.model import GitAccess, Secret, Source
+from agent.repository import Mirror, WorkTree, list_branches, without_credentials
+from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http
+
+MAIN = "refs/heads/main"
+TOKEN = "ghp_recognisable_token"
+
+
+def access(token: str = TOKEN) -> GitAccess:
+    return GitAccess(Secret("a token", value=token.encode()))
+
+
+def test_a_fetch_gives_the_tip_with_its_subject_and_author(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    a = upstream.commit({"a": "1"}, "what I did\n\nand why")
+    mirror = Mirror(Source(http_remote.url()), tmp_path)
+    tip = mirror.fetch([MAIN])[MAIN]
+    assert (tip.revision, tip.subject, tip.author) == (a, "what I did", "Ada")
+    b = upstream.commit({"a": "2"})
+    assert mirror.fetch([MAIN])[MAIN].revision == b
+    assert mirror.history(b) == {a, b}
+
+
+def test_nothing_new_costs_two_requests(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    upstream.commit({"a": "1"})
+    mirror = Mirror(Source(http_remote.url()), tmp_path)
+    mirror.fetch([MAIN])
+    http_remote.requests.clear()
+    mirror.fetch([MAIN])
+    assert len(http_remote.requests) == 2
+
+
+def test_one_of_two_branches_is_missing(tmp_path: Path, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    mirror = Mirror(Source(upstream.url), tmp_path)
+    tips = mirror.fetch([MAIN, "refs/heads/next"])
+    assert tips[MAIN].revision == a
+    assert tips["refs/heads/next"].revision is None
+
+
+def test_a_tag_of_the_same_name_is_not_the_branch(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    subprocess.run(["git", "tag", "main", "main~0"], cwd=upstream.path, check=True)
+    b = upstream.commit({"a": "2"})
+    mirror = Mirror(Source(upstream.url), tmp_path)
+    assert mirror.fetch([MAIN])[MAIN].revision == b
+    assert list_branches(mirror.source) == {MAIN: b}
+
+
+def test_a_sha256_repository(tmp_path: Path) -> None:
+    path, work = tmp_path / "r.git", tmp_path / "w"
+    for command in (
+        ["git", "init", "-q", "--object-format=sha256", "--bare", "-b", "main", str(path)],
+        ["git", "init", "-q", "--object-format=sha256", "-b", "main", str(work)],
+        ["git", "-C", str(work), "-c", "user.name=x", "-c", "user.email=x@y.z",
+         "commit", "-q", "--allow-empty", "-m", "x"],
+        ["git", "-C", str(work), "push", "-q", str(path), "main"],
+    ):  # fmt: skip
+        subprocess.run(command, check=True)
+    tip = Mirror(Source(str(path)), tmp_path / "mirrors").fetch([MAIN])[MAIN]
+    assert tip.revision
+    assert len(tip.revision) == 64
+
+
+# ---- credentials ------------------------------------------------------------------------------
+
+
+def test_a_token_is_sent_to_its_host_and_is_in_no_argument_and_no_environment(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    upstream.commit({"a": "1"})
+    http_remote.token = TOKEN
+    http_remote.hang = True
+    mirror = Mirror(Source(http_remote.url(), access()), tmp_path / "mirrors")
+    failed: list[Exception] = []
+
+    def fetch() -> None:
+        try:
+            mirror.fetch([MAIN])
+        except RemoteFailed as error:
+            failed.append(error)
+
+    fetching = threading.Thread(target=fetch)
+    fetching.start()
+    assert http_remote.asked.wait(10)
+    seen = b"".join(
+        (entry / name).read_bytes()
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and _git(entry)
+        for name in ("cmdline", "environ")
+    )
+    assert b"git-remote-http" in seen
+    assert TOKEN.encode() not in seen
+    http_remote.hang = False
+    http_remote.released.set()
+    fetching.join()
+    assert failed
+    assert mirror.fetch([MAIN])[MAIN].revision
+    assert not any(
+        TOKEN.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )
+
+
+def _git(process: Path) -> bool:
+    try:
+        return (process / "comm").read_text().startswith("git")
+    except OSError:
+        return False
+
+
+def test_a_token_is_read_anew_each_time(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    upstream.commit({"a": "1"})
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    http_remote.token = "first"
+    mirror = Mirror(Source(http_remote.url(), GitAccess(Secret("f", path=file))), tmp_path / "m")
+    mirror.fetch([MAIN])
+    http_remote.token = "second"
+    with pytest.raises(RemoteFailed):
+        mirror.fetch([MAIN])
+    file.write_text("second\n")
+    mirror.fetch([MAIN])
+
+
+def test_a_redirect_gets_no_credential_and_no_repository(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    upstream.commit({"a": "1"})
+    with serve_http(upstream.path.parent) as other:
+        other.token = TOKEN
+        http_remote.redirect_to = f"http://127.0.0.1:{other.port}"
+        with pytest.raises(RemoteFailed, match="redirect|302|unable to access"):
+            Mirror(Source(http_remote.url(), access()), tmp_path).fetch([MAIN])
+        assert other.requests == []
+
+
+def test_a_password_that_nobody_has_is_not_asked_for(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    upstream.commit({"a": "1"})
+    http_remote.token = TOKEN
+    with pytest.raises(RemoteFailed, match="could not read Username|terminal prompts disabled"):
+        Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN])
+
+
+def test_an_ssh_key_and_a_known_host(
+    tmp_path: Path, upstream: Upstream, ssh_remote: SshRemote
+) -> None:
+    a = upstream.commit({"a": "1"})
+    spaced = tmp_path / "with space"
+    spaced.mkdir()
+    for name, path in (("key", ssh_remote.key), ("known", ssh_remote.known_hosts)):
+        (spaced / name).write_bytes(path.read_bytes())
+        (spaced / name).chmod(0o600)
+    keys = GitAccess(ssh_key=spaced / "key", known_hosts=spaced / "known")
+    source = Source(ssh_remote.url(upstream.path), keys)
+    assert list_branches(source) == {MAIN: a}
+
+
+# ---- remotes that misbehave -------------------------------------------------------------------
+
+
+def test_a_remote_that_answers_rubbish(tmp_path: Path, http_remote: HttpRemote) -> None:
+    http_remote.garbage = True
+    with pytest.raises(RemoteFailed):
+        Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN])
+    with pytest.raises(RemoteFailed):
+        list_branches(Source(http_remote.url()))
+
+
+def test_a_remote_that_is_down(tmp_path: Path) -> None:
+    with pytest.raises(RemoteFailed, match="Failed to connect|Could not connect|refused"):
+        Mirror(Source("http://127.0.0.1:9/shop.git"), tmp_path).fetch([MAIN])
+
+
+def test_a_remote_that_hangs_is_given_up_at_the_deadline(
+    tmp_path: Path, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    http_remote.hang = True
+    monkeypatch.setattr(repository, "FETCH_DEADLINE", 0.5)
+    with pytest.raises(RemoteFailed, match="did not end within 0.5 s"):
+        Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN])
+
+
+def test_a_stop_ends_a_fetch_that_hangs(tmp_path: Path, http_remote: HttpRemote) -> None:
+    http_remote.hang = True
+    cancel = Cancel()
+
+    def stop() -> None:
+        http_remote.asked.wait(10)
+        cancel.set()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(Stopped):
+        Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN], cancel)
+    stopper.join()
+    cancel.close()
+
+
+@pytest.mark.parametrize("url", ["ext::sh -c id", "git://127.0.0.1/x", "ftp://127.0.0.1/x"])
+def test_other_protocols_are_refused_by_git_itself(tmp_path: Path, url: str) -> None:
+    with pytest.raises(RemoteFailed):
+        Mirror(Source(url), tmp_path).fetch([MAIN])
+
+
+@pytest.mark.parametrize(
+    "revision", ["HEAD", "--output=x", "a" * 39, "A" * 40, "a" * 40 + "\n", ""]
+)
+def test_only_full_commit_ids_reach_git(tmp_path: Path, revision: str) -> None:
+    with pytest.raises(GitFailed, match="not a full commit id"):
+        WorkTree(tmp_path).checkout(revision, Cancel())
+
+
+def test_credentials_are_taken_out_of_messages() -> None:
+    text = "fatal: unable to access 'https://ada:secret@host/x': and ssh://git@host/y"
+    assert without_credentials(text) == "fatal: unable to access 'https://host/x': and ssh://host/y"
+
+
+def test_a_mirror_half_made_by_a_crash_is_made_again(tmp_path: Path, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    mirror = Mirror(Source(upstream.url), tmp_path / "mirrors")
+    mirror.path.with_suffix(".new").mkdir(parents=True)
+    mirror.path.mkdir()
+    assert mirror.fetch([MAIN])[MAIN].revision == a
+
+
+def test_equal_sources_share_a_mirror_and_others_do_not(tmp_path: Path) -> None:
+    one = Mirror(Source("https://x.example/acme/shop.git"), tmp_path)
+    assert one.path == Mirror(Source("https://x.example/acme/shop.git"), tmp_path).path
+    assert one.path != Mirror(Source("https://x.example/acme/shop.git", access()), tmp_path).path
+    assert one.path.name.startswith("https-x-example-acme-shop-")
+
+
+def test_the_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {
+        "PATH": "/bin",
+        "HOME": "/root",
+        "GIT_DIR": "/evil",
+        "LD_PRELOAD": "x",
+        "https_proxy": "p",
+    }
+    monkeypatch.setattr(os, "environ", environ)
+    repository.scrub_environment()
+    assert environ == {"PATH": "/bin", "HOME": "/root", "https_proxy": "p"}

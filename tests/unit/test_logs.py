@@ -1,0 +1,83 @@
+"""No secret in any log line, wherever it comes from."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from agent import logs
+
+SECRET = "a very recognisable secret"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _put_back(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(logs, "_secrets", set())
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_lines_are_json_with_level_and_time_in_utc() -> None:
+    stream = io.StringIO()
+    logs.set_up(stream)
+    structlog.get_logger("x").warning("delivery.queued", delivery="72d3", targets=("shop",))
+    (line,) = lines(stream)
+    assert str(line.pop("timestamp")).endswith("Z")
+    assert line == {
+        "event": "delivery.queued",
+        "delivery": "72d3",
+        "targets": ["shop"],
+        "level": "warning",
+    }
+
+
+def test_secrets_are_hidden_in_every_place() -> None:
+    stream = io.StringIO()
+    logs.set_up(stream)
+    logs.hide([SECRET.encode(), b"short"])
+    log = structlog.get_logger("x")
+    log.info(
+        f"event {SECRET}", a=SECRET, b=[{"c": f"x{SECRET}y"}], d=("https://ada:pw@host/x",), e=3
+    )
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        log.exception("crashed")
+    logging.getLogger("library").warning("it says %s", SECRET)
+    text = stream.getvalue()
+    assert SECRET not in text
+    assert "ada:pw" not in text
+    assert "https://host/x" in text
+    assert text.count(logs.HIDDEN) >= 5
+
+
+def test_libraries_lines_are_json_too() -> None:
+    stream = io.StringIO()
+    logs.set_up(stream)
+    logging.getLogger("apscheduler").warning("hello %s", "there")
+    (line,) = lines(stream)
+    assert (line["event"], line["logger"]) == ("hello there", "apscheduler")
+
+
+def test_a_terminal_gets_readable_lines() -> None:
+    stream = Terminal()
+    logs.set_up(stream)
+    structlog.get_logger("x").info("agent.ready", targets=3)
+    assert "agent.ready" in stream.getvalue()
+    with pytest.raises(json.JSONDecodeError):
+        lines(stream)
