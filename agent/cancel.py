@@ -19,7 +19,8 @@ class Cancel:
         self._callbacks: set[Callable[[], None]] = set()
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
-    def __bool__(self) -> bool:
+    @property
+    def is_set(self) -> bool:
         return self._set
 
     def fileno(self) -> int:

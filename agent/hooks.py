@@ -225,7 +225,7 @@ class _Run:
 
     def wait(self, limit: float, grace: float) -> Result:
         ended = self._watch_until(time.monotonic() + limit, heed_cancel=True)
-        canceled = not ended and bool(self._cancel)
+        canceled = not ended and self._cancel.is_set
         if not ended:
             self._signal_all(signal.SIGTERM)
             self._watch_until(time.monotonic() + grace, heed_cancel=False)
@@ -246,9 +246,9 @@ class _Run:
                 self._read()
             if self._pidfd in ready:
                 return True
-            if heed_cancel and self._cancel:
+            if heed_cancel and self._cancel.is_set:
                 return False
-            if self._cancel and self._cancel.fileno() in self._watch.get_map():
+            if self._cancel.is_set and self._cancel.fileno() in self._watch.get_map():
                 self._watch.unregister(self._cancel)
         return False
 

@@ -153,7 +153,7 @@ def decide(
     """
     revision = tip.revision
     if revision is None:
-        return Nothing("no-branch", f"the remote has no branch {target.branch}")
+        return Nothing("no-branch", f"the remote shows no branch {target.branch}; is it empty?")
     attempt = state.attempts + 1 if state.attempted == revision else 1
     hold = state.hold
     if hold and hold.revision == revision and not request.force:

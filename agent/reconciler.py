@@ -132,7 +132,7 @@ class Reconciler:
         for pause in plan.waits_for_announced(request.expected, seen):
             log.info("look.waits", target=target.name, expected=request.expected, seconds=pause)
             await asyncio.sleep(pause)
-            if superseded() or self._cancel:
+            if superseded() or self._cancel.is_set:
                 return
             tip = (await self._looks.look(target.source))[target.ref]
             if request.expected in await self._looks.history(target.source, tip):
@@ -151,7 +151,7 @@ class Reconciler:
 
     def _close_difference(self, target: Target, request: SyncRequest) -> Synced:
         """Decide, now that there is room for a deployment, and do it. In a thread of its own."""
-        if self._cancel:
+        if self._cancel.is_set:
             raise Stopped("the agent is stopping")
         verdict = self._decide(target, request)
         if isinstance(verdict, plan.Nothing):
@@ -423,7 +423,7 @@ class _Attempt:
         )
         deadline = time.monotonic() + self._target.timeout
         for hook in self._target.hooks:
-            if hook.stage is stage and not self._cancel:
+            if hook.stage is stage and not self._cancel.is_set:
                 left = deadline - time.monotonic()
                 self._run_hook(hooks.command(hook, situation), stage, hook.name, left)
 

@@ -116,14 +116,14 @@ def _git(
             os.killpg(process.pid, signal.SIGKILL)
 
     verb = "git " + next(word for word in arguments if not word.startswith("-"))
-    with cancel.calling(end) if cancel else nullcontext():
+    with cancel.calling(end) if cancel is not None else nullcontext():
         try:
             output, errors = process.communicate(timeout=deadline)
         except subprocess.TimeoutExpired:
             end()
             process.communicate()
             raise GitFailed(f"{verb} did not end within {deadline:g} s") from None
-    if cancel:
+    if cancel is not None and cancel.is_set:
         raise Stopped(f"{verb} was ended because the agent is stopping")
     if process.returncode:
         raise GitFailed(f"{verb} failed", _last_words(errors))

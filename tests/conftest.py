@@ -35,4 +35,4 @@ def agent(tmp_path: Path, upstream: Upstream) -> Iterator[Agent]:
     one = Agent(tmp_path / "agent", upstream.url)
     yield one
     if one.running:
-        one.kill()
+        one.stop()

@@ -115,7 +115,7 @@ def test_over_http_with_a_token(
         assert agent.finished(b)["outcome"] == "deployed"
         assert http_remote.token not in agent.log()
     finally:
-        agent.kill()
+        agent.stop()
 
 
 def test_over_ssh_and_a_delivery_that_names_it_by_https(
@@ -133,7 +133,7 @@ def test_over_ssh_and_a_delivery_that_names_it_by_https(
         assert agent.push(b, url=f"https://127.0.0.1{upstream.path}").status_code == 202
         assert agent.finished(b)["outcome"] == "deployed"
     finally:
-        agent.kill()
+        agent.stop()
 
 
 def test_an_unknown_ssh_host_key_is_refused(
@@ -149,7 +149,7 @@ def test_an_unknown_ssh_host_key_is_refused(
         why = agent.wait_for_log("remote.failed")["why"]
         assert "Host key verification failed" in why
     finally:
-        agent.kill()
+        agent.stop()
 
 
 def test_a_force_push_is_deployed(agent: Agent, upstream: Upstream) -> None:

@@ -150,7 +150,7 @@ NOW = 1000.0
         (LIVE, A, A, Reason.MANUAL, True, Deploy(A, 1, "forced")),
         (LIVE, B, A, Reason.POLL, False, Deploy(A, 1, f"the tree was found at {B[:12]}")),
         (LIVE, None, A, Reason.POLL, False, Deploy(A, 1, "the tree was found at nothing")),
-        (LIVE, A, None, Reason.POLL, False, Nothing("no-branch", "the remote has no branch main")),
+        (LIVE, A, None, Reason.POLL, False, Nothing("no-branch", "the remote shows no branch main; is it empty?")),
         (TargetState("shop", A, hold=HELD), A, B, Reason.PUSH, False, Nothing("held", f"{B[:12]} is held: {HELD.because}")),
         (TargetState("shop", A, hold=HELD, attempts=1, attempted=B), A, B, Reason.MANUAL, True, Deploy(B, 2, "forced")),
         (TargetState("shop", A, hold=HELD), A, C, Reason.POLL, False, Deploy(C, 1, f"the branch is at {C[:12]}")),
