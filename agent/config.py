@@ -142,7 +142,7 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    targets: dict[str, _Target]
+    targets: dict[str, _Target] = field(default_factory=dict)
     state_dir: Place | None = None
     hooks_dir: Place | None = None
     parallel: int = 4

@@ -232,7 +232,10 @@ def test_a_branch_that_vanishes_and_comes_back(house: House) -> None:
     house.upstream.push("other")
     house.upstream.delete_branch("main")
     synced = house.sync(Reason.POLL)
-    assert (synced.result, synced.why) == ("no-branch", "the remote shows no branch main; is it empty?")
+    assert (synced.result, synced.why) == (
+        "no-branch",
+        "the remote shows no branch main; is it empty?",
+    )
     assert house.git("rev-parse", "HEAD") == a
     house.upstream.push("main")
     b = house.upstream.commit({"a": "2"})
