@@ -140,8 +140,8 @@ def check(config_file: str | None, *, as_json: bool) -> None:
     if as_json:
         _print_json({"config": str(settings.path), "targets": findings})
     else:
-        click.echo(f"{settings.path}: sound; {len(settings.webhooks)} webhooks,"
-                   f" {len(findings)} targets")  # fmt: skip
+        click.echo(f"{settings.path} is sound; webhooks: {len(settings.webhooks)},"
+                   f" targets: {len(findings)}")  # fmt: skip
         for one in findings:
             mark, colour = ("ok  ", "green") if one["ok"] else ("FAIL", "red")
             click.secho(mark, fg=colour, nl=False)

@@ -83,6 +83,9 @@ class InPlace(str):
     __slots__ = ()
 
 
+_IN_PLACE = InPlace("in-place")
+
+
 class Provider(str):
     """A forge's name."""
 
@@ -133,7 +136,7 @@ class _Target:
     repo: Repo
     path: TreePath
     branch: Branch = Branch("main")
-    strategy: InPlace = InPlace("in-place")
+    strategy: InPlace = _IN_PLACE
     timeout: Duration = Duration(1800.0)
     poll: _TargetPoll | None = None
     git: _Git = _Git()
@@ -164,12 +167,11 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
     for path in (Path("agent.toml").absolute(), SYSTEM_CONFIG):
         if path.exists():
             return path
-    raise ConfigError(
-        [
-            f"there is no ./agent.toml and no {SYSTEM_CONFIG}; name one with --config FILE,"
-            " or make one with `gitops-agent init`"
-        ]
+    fault = (
+        f"there is no ./agent.toml and no {SYSTEM_CONFIG}; name one with --config FILE, or make"
+        " one with `gitops-agent init`"
     )
+    raise ConfigError([fault])
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -682,7 +684,7 @@ def _check_program(path: Path) -> None:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [path.name for path in folder.iterdir()]
     except OSError:
         return []
 

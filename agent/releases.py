@@ -1,10 +1,9 @@
-"""Trees on disk. In-place: the target's path is one ordinary clone, moved from revision to revision.
+"""Trees on disk. In-place: the target's path is one ordinary clone, moved by every deployment.
 
 What somebody changed by hand is never lost and never blocks: before the tree moves it is saved
 under the state folder, and named.
 """
 
-import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ class InPlace:
             self._work.receive(mirror, self._target.ref, revision, cancel)
 
     def save_changes(self, revision: Revision, name: str) -> Saved | None:
-        """Save what a move to `revision` would overwrite, under `name`; None if there is nothing."""
+        """Save what a move to `revision` would overwrite, as `name`; None if there is nothing."""
         folder = self._saved / self._target.name / name
         head = self._work.head()
         changed: list[str] = []
@@ -126,7 +125,7 @@ def _copy(source: Path, to: Path) -> None:
     mode = source.lstat().st_mode
     if stat.S_ISDIR(mode):
         to.mkdir(mode=0o750, exist_ok=True)
-        for name in os.listdir(source):
-            _copy(source / name, to / name)
+        for inner in source.iterdir():
+            _copy(inner, to / inner.name)
     elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
         shutil.copy2(source, to, follow_symlinks=False)

@@ -30,8 +30,13 @@ _MOST_HISTORY = 5000
 
 # What git itself may need from the agent's own surroundings; anything else stays out.
 PASSED_ON = frozenset(
-    "PATH HOME http_proxy https_proxy no_proxy all_proxy HTTPS_PROXY NO_PROXY ALL_PROXY"
-    " SSL_CERT_FILE SSL_CERT_DIR GIT_SSL_CAINFO".split()
+    (
+        "PATH",
+        "HOME",
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"),
+    )
 )
 
 _OPTIONS = (
@@ -65,7 +70,7 @@ _ENVIRONMENT = {
 }
 # The token is in a memory file that only git and its children have open: never in an argument,
 # in an environment or on a disk.
-_TOKEN_HELPER = (
+_HELPER = (
     'credential.helper=!f() { test "$1" = get || exit 0;'
     ' printf "username=%s\\npassword=%s\\n" "$GITOPS_AGENT_USERNAME"'
     ' "$(cat "$GITOPS_AGENT_TOKEN")"; }; f'
@@ -183,7 +188,7 @@ def _reaching(source: Source) -> Iterator[tuple[list[str], dict[str, str], list[
         os.write(memory, reveal(token))
         environment["GITOPS_AGENT_USERNAME"] = source.access.username
         environment["GITOPS_AGENT_TOKEN"] = f"/proc/self/fd/{memory}"
-        yield [*options, _TOKEN_HELPER], environment, [memory]
+        yield [*options, _HELPER], environment, [memory]
     finally:
         os.close(memory)
 

@@ -56,11 +56,11 @@ class Service:
         self._cancel = Cancel()
         self._path_locks: dict[str, int] = {}
         self.journal = Journal(settings.state_dir)
-        self.poller = Poller(lambda request: self.worker.poll(request))
         self.reconciler = Reconciler(
             self.journal, settings.state_dir, settings.parallel, self._cancel
         )
         self.worker = Worker(self.reconciler, self.journal)
+        self.poller = Poller(self.worker.poll)
         self.receiver = Receiver(self.journal, self.worker.wish)
 
     # ---- start and stop -----------------------------------------------------------------------

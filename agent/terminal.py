@@ -31,6 +31,15 @@ _STYLES = {
 }
 
 
+_COLUMNS = (
+    ("STATE", 10),
+    ("LIVE", 10),
+    ("LAST OUTCOME", 18),
+    ("POLL IN", 7),
+    ("WEBHOOK", 10),
+)
+
+
 def console() -> Console:
     """Rich for a terminal; without markup, so that nothing from a repository is taken for it."""
     return Console(
@@ -49,17 +58,13 @@ def short(revision: str | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in at most two units: `3 min`, `1 h 30 min`, `45 s`."""
+    """A length of time as one says it: `0.4 s`, `45 s`, `3 min`, `2 h`, `5 d`."""
     if seconds < 10:
         return f"{max(seconds, 0):.1f} s"
-    whole = int(seconds)
-    units = [("d", 86400), ("h", 3600), ("min", 60), ("s", 1)]
-    parts = []
-    for unit, size in units:
-        count, whole = divmod(whole, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def ago(at: float | None, now: float) -> str:
@@ -91,18 +96,20 @@ def show_status(status: Mapping[str, Any]) -> None:
     health = "" if status["healthy"] else ", STALLED: the poll or the journal does not move"
     up = span(now - status["started_at"])
     out.print(f"gitops-agent {status['version']}, pid {status['pid']}, up {up}{health}")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("TARGET", "STATE", "LIVE", "LAST DEPLOYMENT", "NEXT POLL", "LAST WEBHOOK"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    left = out.width - sum(width + 2 for _, width in _COLUMNS)
+    table.add_column("TARGET", max_width=max(12, left - 2), overflow="ellipsis", no_wrap=True)
+    for name, width in _COLUMNS:
+        table.add_column(name, min_width=width, overflow="ellipsis", no_wrap=True)
     for target in status["targets"]:
         word, last = state_of(target), target["last"]
-        ended = f"{last['outcome'] or 'running'} {ago(last['started_at'], now)}" if last else "none"
+        ended = f"{last['outcome'] or 'running'} {ago(last['started_at'], now)}" if last else "-"
         poll = target["next_poll"]
         table.add_row(
             target["name"],
             Text(word, _STYLES.get(word, "")),
             short(target["live"]),
-            ended,
+            ended.removesuffix(" ago"),
             "off" if poll is None else span(poll - now),
             ago(target["last_webhook"], now),
         )
@@ -150,7 +157,7 @@ def show_history(deployments: Iterable[Mapping[str, Any]]) -> None:
         out.print(line)
         if one["subject"]:
             out.print(f"    {printable(one['subject'])} ({printable(one['author'])})", style="dim")
-        out.print(f"    {stamp(one['started_at'])}, {one['reason']}; {one['why']}", style="dim")
+        out.print(f"    {stamp(one['started_at'])}, {one['why']}", style="dim")
         if one["detail"]:
             out.print(f"    {printable(one['detail'])}")
     if empty:
@@ -179,7 +186,7 @@ def show_pieces(pieces: Iterator[Mapping[str, Any]]) -> Mapping[str, Any] | None
 def _show_step(step: Mapping[str, Any], *, first: bool) -> None:
     if first:
         click.secho(f"--> {step['stage']}: {step['name']}", bold=True)
-    if step["ended_at"] is not None and (not first or step["stage"] == "tree"):
+    else:
         result = step["result"]
         colour = "green" if result.startswith("ok") else "red"
         took = span(step["ended_at"] - step["started_at"])
