@@ -96,6 +96,15 @@ class Reconciler:
             if self._journal.state(target.name).condition == "moving":
                 self._trees(target).repair()
 
+    def tidy(self) -> None:
+        """Have git pack mirrors and trees where that is worth it. Safe beside everything else."""
+        for target in self._targets.values():
+            try:
+                self._looks.mirror(target.source).tidy()
+                self._trees(target).tidy()
+            except AgentError as error:
+                log.warning("tidy.failed", target=target.name, why=str(error))
+
     def close(self) -> None:
         self._looks.close()
         self._threads.shutdown()

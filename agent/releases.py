@@ -49,6 +49,10 @@ class InPlace:
         if self._work.exists():
             self._work.unlock()
 
+    def tidy(self) -> None:
+        """Have git pack what many deployments have left. Harmless while one runs."""
+        self._work.tidy()
+
     def receive(self, mirror: Path, revision: Revision, cancel: Cancel) -> None:
         """Have `revision` in the clone; what is live does not change yet."""
         if not self._work.exists():

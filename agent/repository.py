@@ -60,6 +60,7 @@ _OPTIONS = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
 )
+_TIDY = ("gc.auto=2000", "gc.autoDetach=false")
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -212,6 +213,11 @@ def list_branches(source: Source, cancel: Cancel | None = None) -> dict[str, Rev
     return {ref: revision for revision, ref in pairs}
 
 
+def _kept_as(ref: str) -> str:
+    """Where the mirror keeps a remote's ref: never one name inside another, as a and a/b are."""
+    return f"refs/tracked/{hashlib.sha256(ref.encode()).hexdigest()[:16]}"
+
+
 class Mirror:
     """Our own bare copy of a remote's tracked branches. One thread at a time uses it."""
 
@@ -232,7 +238,7 @@ class Mirror:
         clear_locks(self.path)
         present = self._fetch_present(wanted, cancel)
         for ref in set(wanted) - set(present):
-            _git(["update-ref", "-d", ref], cwd=self.path)
+            _git(["update-ref", "-d", _kept_as(ref)], cwd=self.path)
         return {**dict.fromkeys(wanted, Tip(None)), **self._tips(present)}
 
     def _fetch_present(self, wanted: list[str], cancel: Cancel | None) -> list[str]:
@@ -250,7 +256,7 @@ class Mirror:
 
     def _fetch(self, refs: list[str], cancel: Cancel | None) -> None:
         arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--"]
-        mapped = [f"+{ref}:{ref}" for ref in refs]
+        mapped = [f"+{ref}:{_kept_as(ref)}" for ref in refs]
         with _reaching(self.source) as (options, environment, fds):
             try:
                 _git(
@@ -283,9 +289,15 @@ class Mirror:
         if not refs:
             return {}
         form = "--format=%(refname)%00%(objectname)%00%(contents:subject)%00%(authorname)"
-        lines = _git(["for-each-ref", form, "--", *refs], cwd=self.path)
-        rows = (line.split("\0") for line in lines.splitlines())
-        return {ref: Tip(revision, subject, author) for ref, revision, subject, author in rows}
+        kept = {_kept_as(ref): ref for ref in refs}
+        lines = _git(["for-each-ref", form, "--", *kept], cwd=self.path)
+        rows = (line.split("\0") for line in lines.split("\n") if line)
+        return {kept[name]: Tip(*facts) for name, *facts in rows}
+
+    def tidy(self) -> None:
+        """Pack what many fetches have left, when git finds that there is enough of it."""
+        if self.path.exists():
+            _git(["gc", "--auto", "--quiet"], cwd=self.path, options=_TIDY, deadline=FETCH_DEADLINE)
 
     def history(self, revision: Revision) -> set[Revision]:
         """The revisions from which `revision` comes, the latest few thousand of them."""
@@ -393,6 +405,11 @@ class WorkTree:
         """Make the tree exactly `revision`, whatever tracked files were; others stay."""
         arguments = ["checkout", "--quiet", "--force", "--detach", "--no-recurse-submodules"]
         self._run([*arguments, check_revision(revision), "--"], cancel=cancel)
+
+    def tidy(self) -> None:
+        """The same as a person's own git does now and then."""
+        if self.exists():
+            self._run(["gc", "--auto", "--quiet"], options=_TIDY)
 
     def unlock(self) -> list[Path]:
         """Remove the locks that a killed git left. Only for who knows that no other git runs."""

@@ -207,7 +207,7 @@ class Service:
                     await asyncio.wrap_future(self.journal.probe(time.time()))
 
     async def _tidy(self) -> None:
-        """Forget what is older than the configured history, logs included."""
+        """Forget what is older than the configured history, logs included; have git pack."""
         while True:
             before = time.time() - self.settings.history
             try:
@@ -219,6 +219,7 @@ class Service:
                 folder = self.settings.state_dir / "logs" / deployment
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             await asyncio.sleep(_TIDY_EVERY)
+            await asyncio.to_thread(self.reconciler.tidy)
 
     # ---- what control asks --------------------------------------------------------------------
 

@@ -45,6 +45,31 @@ def test_nothing_new_costs_two_requests(
     assert len(http_remote.requests) == 2
 
 
+def test_a_branch_gives_way_to_one_below_its_name(tmp_path: Path, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    upstream.push("x")
+    mirror = Mirror(Source(upstream.url), tmp_path)
+    refs = ["refs/heads/x", "refs/heads/x/y"]
+    assert [mirror.fetch(refs)[ref].revision for ref in refs] == [a, None]
+    upstream.delete_branch("x")
+    upstream.push("x/y")
+    assert [mirror.fetch(refs)[ref].revision for ref in refs] == [None, a]
+
+
+def test_many_fetches_are_packed(tmp_path: Path, upstream: Upstream) -> None:
+    mirror, tree = Mirror(Source(upstream.url), tmp_path / "mirrors"), WorkTree(tmp_path / "tree")
+    mirror.tidy()
+    tree.tidy()
+    for n in range(55):
+        upstream.commit({f"{n}": "x" * n})
+        mirror.fetch([MAIN])
+    packs = mirror.path / "objects" / "pack"
+    assert len(list(packs.glob("*.pack"))) == 55
+    mirror.tidy()
+    assert len(list(packs.glob("*.pack"))) == 1
+    assert mirror.fetch([MAIN])[MAIN].revision
+
+
 def test_one_of_two_branches_is_missing(tmp_path: Path, upstream: Upstream) -> None:
     a = upstream.commit({"a": "1"})
     mirror = Mirror(Source(upstream.url), tmp_path)
