@@ -359,6 +359,7 @@ class _Attempt:
 
     def _move_tree(self, revision: Revision) -> Failure | None:
         step = self._begin_step("tree", f"check out {revision[:12]}")
+        before = self._trees.head()
         try:
             self._trees.receive(self._mirror, revision, self._cancel)
             saved = self._trees.save_changes(revision, self._deployment.id)
@@ -372,8 +373,10 @@ class _Attempt:
         except JournalUnavailable:
             raise
         except (AgentError, OSError) as error:
+            # The host's fault and not the revision's: a full disk, a lock, missing rights.
+            self._moved = self._moved and not self._trees.is_whole(before)
             self._end_step(step, str(error))
-            return Failure("check out", str(error))
+            return Failure("check out", str(error), temporary=True)
         self._end_step(step, f"ok; changed by hand and saved: {saved}" if saved else "ok")
         return None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from agent.cancel import Cancel
+from agent.errors import GitFailed
 from agent.model import Revision, Target
 from agent.repository import WorkTree
 
@@ -110,6 +111,13 @@ class InPlace:
     def move(self, revision: Revision, cancel: Cancel) -> None:
         """Make the tree `revision`. What is not tracked, and not in the way, stays."""
         self._work.checkout(revision, cancel)
+
+    def is_whole(self, revision: Revision | None) -> bool:
+        """Whether the tree is exactly `revision`, as after a move that failed before it began."""
+        try:
+            return self._work.head() == revision and not self._work.changed_by_hand()
+        except GitFailed:
+            return False
 
     def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
         """Write the paths in which `old` and `new` differ to the file `to`, one a line."""

@@ -11,12 +11,14 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
 
+import structlog
 from git.cmd import Git
 
 from agent.cancel import Cancel
@@ -24,9 +26,12 @@ from agent.config import reveal
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.model import REVISION, GitAccess, Revision, Source, Tip
 
+log = structlog.get_logger()
+
 FETCH_DEADLINE = 600.0
 LOCAL_DEADLINE = 300.0
 _MOST_HISTORY = 5000
+_LOCK_IS_DEAD = 600.0
 
 # What git itself may need from the agent's own surroundings; anything else stays out.
 PASSED_ON = frozenset(
@@ -78,6 +83,13 @@ _HELPER = (
 )
 _SAYS_NOTHING = ("Please make sure", "and the repository exists", "hint:", "warning:")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
+# How git speaks of its own side's objects and files, never of the remote's.
+_DAMAGED = re.compile(
+    r"not a git repository|is corrupt|object file .* is empty|bad object|bad tree|bad config"
+    r"|unable to (?:read|find|parse|unpack|open)|did not send all necessary objects"
+    r"|missing (?:blob|tree|commit)|garbage at end|packfile .* (?:cannot|is far too short)"
+    r"|index file .* is too small|unresolved delta"
+)
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -140,7 +152,7 @@ def _last_words(errors: bytes) -> str:
     """git's complaint, and that of the ssh it ran, in one line, without credentials."""
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines()]
     told = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
-    return without_credentials("; ".join(dict.fromkeys(told[-4:])))[-500:]
+    return without_credentials("; ".join(dict.fromkeys(told[:4])))[:500]
 
 
 def without_credentials(text: str) -> str:
@@ -236,6 +248,17 @@ class Mirror:
         if not (self.path / "HEAD").exists():
             self._create("sha1")
         clear_locks(self.path)
+        try:
+            return self._fetch_and_tell(wanted, cancel)
+        except GitFailed as error:
+            if isinstance(error, RemoteFailed) and not _DAMAGED.search(error.detail):
+                raise
+            log.warning("mirror.rebuilt", mirror=self.path.name, because=str(error))
+        # It is only a copy: what is damaged is made anew.
+        self._create("sha1")
+        return self._fetch_and_tell(wanted, cancel)
+
+    def _fetch_and_tell(self, wanted: list[str], cancel: Cancel | None) -> dict[str, Tip]:
         present = self._fetch_present(wanted, cancel)
         for ref in set(wanted) - set(present):
             _git(["update-ref", "-d", _kept_as(ref)], cwd=self.path)
@@ -403,6 +426,7 @@ class WorkTree:
 
     def checkout(self, revision: Revision, cancel: Cancel) -> None:
         """Make the tree exactly `revision`, whatever tracked files were; others stay."""
+        self._end_old_lock()
         arguments = ["checkout", "--quiet", "--force", "--detach", "--no-recurse-submodules"]
         self._run([*arguments, check_revision(revision), "--"], cancel=cancel)
 
@@ -410,6 +434,14 @@ class WorkTree:
         """The same as a person's own git does now and then."""
         if self.exists():
             self._run(["gc", "--auto", "--quiet"], options=_TIDY)
+
+    def _end_old_lock(self) -> None:
+        """A person's git holds the index for moments; a lock of long ago is a dead git's."""
+        lock = self._dir / "index.lock"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if time.time() - lock.stat().st_mtime > _LOCK_IS_DEAD:
+                lock.unlink()
+                log.warning("tree.unlocked", path=str(self.path), lock=str(lock))
 
     def unlock(self) -> list[Path]:
         """Remove the locks that a killed git left. Only for who knows that no other git runs."""

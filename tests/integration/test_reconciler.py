@@ -658,6 +658,22 @@ def test_a_locked_tree_of_a_killed_deployment_is_repaired(house: House) -> None:
     assert house.sync(Reason.START).result == "deployed"
 
 
+def test_a_person_s_lock_is_waited_for_and_a_dead_one_removed(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    lock = house.tree / ".git" / "index.lock"
+    lock.touch()
+    house.upstream.commit({"a": "2"})
+    synced = house.sync()
+    assert synced.retry_at is not None
+    assert "index.lock" in synced.why
+    assert house.state().hold is None
+    os.utime(lock, (1, 1))
+    assert house.sync(Reason.MANUAL).result == "deployed"
+    assert house.clean()
+
+
 def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
     house.track()
     house.upstream.commit({"a": "1"})

@@ -1,8 +1,10 @@
 """Mirrors and remotes: real git over real connections, and remotes that misbehave."""
 
 import os
+import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -265,6 +267,41 @@ def test_a_mirror_half_made_by_a_crash_is_made_again(tmp_path: Path, upstream: U
     mirror.path.with_suffix(".new").mkdir(parents=True)
     mirror.path.mkdir()
     assert mirror.fetch([MAIN])[MAIN].revision == a
+
+
+def _truncate(mirror: Path) -> None:
+    for path in (mirror / "objects" / "pack").iterdir():
+        path.chmod(0o600)
+        os.truncate(path, 20)
+
+
+def _empty(mirror: Path) -> None:
+    for path in (mirror / "refs").rglob("*"):
+        if path.is_file():
+            path.write_text("")
+
+
+def _lose(mirror: Path) -> None:
+    shutil.rmtree(mirror / "objects")
+
+
+def _garble(mirror: Path) -> None:
+    (mirror / "config").write_text("[core\n")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _empty, _lose, _garble])
+def test_a_damaged_mirror_is_made_anew(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote, damage: Callable[[Path], None]
+) -> None:
+    a = upstream.commit({"a": "1"})
+    mirror = Mirror(Source(http_remote.url()), tmp_path / "mirrors")
+    mirror.fetch([MAIN])
+    damage(mirror.path)
+    assert mirror.fetch([MAIN])[MAIN].revision == a
+    damage(mirror.path)
+    b = upstream.commit({"a": "2"})
+    assert mirror.fetch([MAIN])[MAIN].revision == b
+    assert mirror.history(b) == {a, b}
 
 
 def test_equal_sources_share_a_mirror_and_others_do_not(tmp_path: Path) -> None:
