@@ -53,10 +53,14 @@ class JournalUnavailable(AgentError):
 
 
 class GitFailed(AgentError):
-    """git ended badly. `detail` is git's own last words, without credentials."""
+    """git ended badly. `detail` is git's own last words, without credentials.
 
-    def __init__(self, message: str, detail: str = "") -> None:
+    `killed` says that it died by a signal, and may have left its locks.
+    """
+
+    def __init__(self, message: str, detail: str = "", *, killed: bool = False) -> None:
         self.detail = detail
+        self.killed = killed
         super().__init__(f"{message}: {detail}" if detail else message)
 
 

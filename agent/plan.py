@@ -31,6 +31,7 @@ _SCP = re.compile(r"(?:[^@/]+@)?([^:/]+):(?!/?/)(.+)")
 _FOR_ANNOUNCED = (1.0, 2.0, 4.0)
 _RETRY_FIRST, _RETRY_MOST = 5.0, 600.0
 _ERROR_MOST = 900.0
+_LOOKS_IN_VAIN = 3
 
 
 def repository_identity(url: str) -> str:
@@ -266,6 +267,14 @@ def backoff(failures: int, first: float, most: float, jitter: float) -> float:
 def error_pause(failures: int, jitter: float) -> float:
     """Seconds until a look that could not be finished so many times in a row is tried again."""
     return backoff(failures, _RETRY_FIRST, _ERROR_MOST, jitter)
+
+
+def pause_between_looks(in_vain: int) -> float:
+    """Seconds before the next look at a target whose last ones found nothing, in a burst of wishes.
+
+    A few in a row are looked at at once; ten thousand need not be ten thousand fetches.
+    """
+    return 0.0 if in_vain < _LOOKS_IN_VAIN else 1.0
 
 
 # ---- the poll's time table ------------------------------------------------------------------

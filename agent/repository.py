@@ -140,9 +140,11 @@ def _git(
         except subprocess.TimeoutExpired:
             end()
             process.communicate()
-            raise GitFailed(f"{verb} did not end within {deadline:g} s") from None
+            raise GitFailed(f"{verb} did not end within {deadline:g} s", killed=True) from None
     if cancel is not None and cancel.is_set:
         raise Stopped(f"{verb} was ended because the agent is stopping")
+    if process.returncode < 0:
+        raise GitFailed(f"{verb} was killed by signal {-process.returncode}", killed=True)
     if process.returncode:
         raise GitFailed(f"{verb} failed", _last_words(errors))
     return os.fsdecode(output)
@@ -343,7 +345,13 @@ class WorkTree:
         self, arguments: Sequence[str], *, options: Sequence[str] = (), cancel: Cancel | None = None
     ) -> str:
         where = [f"--git-dir={self._dir}", f"--work-tree={self.path}"]
-        return _git([*where, *arguments], cwd=self.path, options=options, cancel=cancel)
+        try:
+            return _git([*where, *arguments], cwd=self.path, options=options, cancel=cancel)
+        except GitFailed as error:
+            if error.killed:
+                # It was ours, so what it left locked is ours to unlock.
+                clear_locks(self._dir)
+            raise
 
     def exists(self) -> bool:
         return self._dir.exists()

@@ -76,9 +76,12 @@ class Worker:
 
     async def _work(self, box: Mailbox) -> None:
         try:
+            in_vain = 0
             while box.waiting and not self._stopping:
+                await asyncio.sleep(plan.pause_between_looks(in_vain))
                 request, box.waiting = box.waiting, None
                 await self._fulfil(box, request)
+                in_vain = in_vain + 1 if box.last and box.last.result == "up-to-date" else 0
         finally:
             box.running = None
 

@@ -262,6 +262,10 @@ def test_back_off_doubles_up_to_its_most_and_jitters_upwards() -> None:
     assert plan.error_pause(99, 0) == 900
 
 
+def test_only_a_burst_of_looks_in_vain_is_slowed() -> None:
+    assert [plan.pause_between_looks(n) for n in (0, 1, 2, 3, 4)] == [0, 0, 0, 1, 1]
+
+
 def test_targets_of_one_repository_and_interval_are_polled_together() -> None:
     targets = [target(), target("copy"), target("slow", poll=600.0), target("off", poll=None)]
     assert plan.groups({one.name: one for one in targets}) == {

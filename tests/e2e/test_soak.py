@@ -1,0 +1,47 @@
+"""The soak programs at a small count; at length they are run by hand (docs/operations.md)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.soak import burst, git_kills, kill_loop, loud_hook, silent
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    # A socket's path must be short, and pytest's folders are not.
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_kill_9_loses_nothing_and_starts_no_hook_twice(root: Path) -> None:
+    figures = kill_loop.run(root, 6)
+    assert figures.acknowledged
+    assert (figures.lost, figures.started_twice, figures.tip_live) == (0, 0, True)
+
+
+def test_killed_gits_leave_nothing_stuck(root: Path) -> None:
+    figures = git_kills.run(root, 20)
+    assert figures.killed.total() >= 20
+    assert figures.stuck == 0
+
+
+def test_a_burst_is_answered_and_ends_at_the_tip(root: Path) -> None:
+    figures = burst.run(root, 500)
+    assert figures.answers == {202: 450, 200: 50}
+    assert figures.deployments <= 2
+    assert figures.fetches < 50
+    assert figures.tip_live
+
+
+def test_silent_connections_keep_nobody_out(root: Path) -> None:
+    figures = silent.run(root, 500, 2)
+    assert figures.answered
+
+
+def test_a_loud_hook_does_not_grow_the_agent(root: Path) -> None:
+    figures = loud_hook.run(root, 200)
+    assert figures.grown_mb < 16
+    assert figures.kept < 2_000_000
