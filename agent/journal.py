@@ -169,6 +169,7 @@ class Journal:
         """One transaction for the whole batch; a job that is at fault itself leaves it alone."""
         while batch:
             job = batch[0]
+            written = self._connection.total_changes
             try:
                 self._connection.execute("BEGIN")
                 for job in batch:
@@ -182,7 +183,9 @@ class Journal:
                 batch.remove(job)
                 job.future.set_exception(error)
             else:
-                self._failing = False
+                if self._connection.total_changes != written:
+                    # A read that went well says nothing about a disk that is full.
+                    self._failing = False
                 for job in batch:
                     job.future.set_result(job.answer)
                 return

@@ -205,6 +205,7 @@ class Service:
             if not self.journal.healthy():
                 with suppress(JournalUnavailable):
                     await asyncio.wrap_future(self.journal.probe(time.time()))
+                    log.info("journal.recovered")
 
     async def _tidy(self) -> None:
         """Forget what is older than the configured history, logs included; have git pack."""

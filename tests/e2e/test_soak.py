@@ -5,8 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.soak import burst, git_kills, kill_loop, loud_hook, silent
+from tests.soak import burst, fuzz, git_kills, kill_loop, loud_hook, machine, power_cut, silent
 
 
 @pytest.fixture
@@ -45,3 +47,22 @@ def test_a_loud_hook_does_not_grow_the_agent(root: Path) -> None:
     figures = loud_hook.run(root, 200)
     assert figures.grown_mb < 16
     assert figures.kept < 2_000_000
+
+
+def test_power_cuts_lose_nothing_acknowledged(root: Path) -> None:
+    try:
+        figures = power_cut.run(root, 4)
+    except power_cut.NoMount as error:
+        pytest.skip(f"no power cuts here: {error}")
+    assert figures.acknowledged
+    assert (figures.lost, figures.damaged) == (0, 0)
+
+
+def test_the_journal_keeps_its_promises_through_crashes() -> None:
+    counted = machine.run(1000)
+    assert counted.crashes
+
+
+@given(st.one_of(st.binary(), st.sampled_from(fuzz.SEEDS).map(lambda seed: b"\0\0" + seed)))
+def test_whatever_is_delivered_is_no_crash_and_no_forgery(data: bytes) -> None:
+    fuzz.one_input(data)

@@ -1,0 +1,121 @@
+"""What hosts do to an agent: full disks, no descriptors left, and prying eyes."""
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.agents import SECRET, Agent
+from tests.remotes import HttpRemote, Upstream, delivery, git, push_payload
+
+TOKEN = "ghp_canary_token_of_the_tests"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no disk of its own for a test here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def healthz(agent: Agent) -> int:
+    return httpx.get(f"{agent.url}/healthz").status_code
+
+
+def test_a_full_disk_is_no_false_202_and_got_over(
+    agent: Agent, upstream: Upstream, small_disk: Path
+) -> None:
+    agent.state_dir = small_disk / "state"
+    agent.configure()
+    a = upstream.commit({"a": "1"})
+    agent.start()
+    agent.finished(a)
+    assert healthz(agent) == 200
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    b = upstream.commit({"a": "2"})
+    headers, body = delivery("push", push_payload(agent.repo, b), SECRET)
+    for _ in range(200):
+        answer = agent.post({**headers, "X-GitHub-Delivery": os.urandom(8).hex()}, body)
+        if answer.status_code == 503:
+            break
+        assert answer.status_code == 202
+    assert answer.status_code == 503
+    assert healthz(agent) == 503
+    assert "STALLED" in agent.command("status").stdout
+    assert git("status", "--porcelain", cwd=agent.tree) == ""
+    filler.unlink()
+    agent.wait_for_log("journal.recovered")
+    assert healthz(agent) == 200
+    assert agent.post(headers, body).status_code == 202
+    assert agent.finished(b)["outcome"] == "deployed"
+
+
+def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:
+    agent.configure()
+    a = upstream.commit({"a": "1"})
+    agent.start()
+    agent.finished(a)
+    _, hard = resource.prlimit(agent.pid, resource.RLIMIT_NOFILE)
+    used = len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 2, hard))
+    b = upstream.commit({"a": "2"})
+    assert agent.push(b).status_code == 202
+    agent.wait_for_log("sync.tried_again")
+    assert git("rev-parse", "HEAD", cwd=agent.tree) == a
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert agent.finished(b)["outcome"] == "deployed"
+
+
+def test_a_secret_is_found_nowhere(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    """Canaries in every place a secret can be configured, then a look everywhere."""
+    http_remote.token = TOKEN
+    agent = Agent(tmp_path / "agent", http_remote.url())
+    agent.hook("look", "env; cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; test ! -e bad")
+    agent.configure(
+        '[[targets.shop.hooks]]\nrun = ["look"]\n', target='git.token = { env = "TOKEN" }'
+    )
+    text = agent.config.read_text().replace(
+        f'{{ file = "{agent.root}/secret" }}',
+        f'[{{ env = "HOOK" }}, {{ file = "{agent.root}/secret" }}]',
+    )
+    agent.config.write_text(text)
+    canaries = {"HOOK": "canary of the environment, long", "TOKEN": TOKEN}
+    a = upstream.commit({"a": "1"})
+    agent.start(**canaries)
+    agent.finished(a)
+    b = upstream.commit({"bad": ""})
+    assert agent.push(b).status_code == 202
+    agent.finished(b)
+    agent.post(*delivery("push", b"{}", canaries["HOOK"]))
+    agent.post(*delivery("push", b"{}", "a forged secret"))
+    http_remote.token = "another"
+    agent.command("sync", "shop", "--wait")
+    agent.signal(signal.SIGHUP)
+    agent.wait_for_log("agent.reloaded")
+    outputs = [agent.command(*words, env={**os.environ, **canaries}) for words in
+               (["status"], ["history"], ["logs"], ["check"], ["send-push", "shop"])]  # fmt: skip
+    places = [one.stdout + one.stderr for one in outputs]
+    agent.stop()
+    places.append(agent.log())
+    kept = [path for path in agent.state_dir.rglob("*") if path.is_file()]
+    kept += [path for path in agent.tree.rglob("*") if path.is_file()]
+    assert any("look" in path.name for path in kept)
+    places += [path.read_bytes().decode(errors="replace") for path in kept]
+    for secret in (*canaries.values(), SECRET):
+        assert not any(secret in place for place in places)

@@ -1,0 +1,260 @@
+"""The journal, the worker and the plan against a small pure model, with crashes among its moves.
+
+`python -m tests.soak.machine 100000` runs so many steps and prints one line.
+"""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from agent import plan
+from agent.journal import Journal
+from agent.model import (
+    Condition,
+    Delivery,
+    Deployment,
+    Failure,
+    Push,
+    Reason,
+    SyncRequest,
+    Target,
+    Tip,
+)
+from agent.reconciler import Synced
+from agent.worker import Worker
+
+TARGET = Target("shop", "/r", "main", Path("/srv/shop"), None, 60.0)
+ENDS = ("good", "bad", "bad and back bad", "not now", "crash before", "crash in", "crash in back")
+
+
+class Died(BaseException):
+    """kill -9, as far as the journal can tell."""
+
+
+class World:
+    """Stands in for git and hooks: a branch, a tree, and revisions that end as they are drawn."""
+
+    def __init__(self) -> None:
+        self.tip: str | None = None
+        self.tree: str | None = None
+        self.end = "good"
+        self.begun: list[str] = []
+        # The model: what is live, and how often its next revision was tried.
+        self.live: str | None = None
+        self.attempted: tuple[str | None, int] = (None, 0)
+        self.moved_by_hand = False
+
+
+class Syncs:
+    """A sync in the reconciler's order of journal calls, with the world for git and hooks."""
+
+    def __init__(self, journal: Journal, world: World, steps: "Steps") -> None:
+        self._journal, self._world, self._steps = journal, world, steps
+
+    async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
+        journal, world = self._journal, self._world
+        state = journal.state("shop")
+        verdict = plan.decide(TARGET, state, world.tree, Tip(world.tip), request, 0.0)
+        if isinstance(verdict, plan.Nothing):
+            return Synced(verdict.result, verdict.why)
+        reason = Reason.ROLLBACK if isinstance(verdict, plan.Restore) else request.reason
+        previous = world.tip if isinstance(verdict, plan.Restore) else state.live
+        one = Deployment(
+            f"d{len(world.begun)}", "shop", verdict.revision, previous, reason, verdict.why,
+            verdict.attempt, float(len(world.begun)),
+        )  # fmt: skip
+        if world.end == "crash before":
+            raise Died
+        if reason is not Reason.ROLLBACK:
+            revision, attempts = world.attempted
+            attempts = attempts + 1 if revision == one.revision else 1
+            assert one.attempt == attempts, "an attempt was counted twice or not at all"
+            world.attempted = (one.revision, attempts)
+        journal.begin(one, request.id, clears_hold=reason is not Reason.ROLLBACK)
+        world.begun.append(one.revision)
+        world.moved_by_hand = False
+        return self._bring(one)
+
+    def _bring(self, one: Deployment) -> Synced:
+        journal, world, end = self._journal, self._world, self._world.end
+        world.tree = one.revision
+        if end == "crash in":
+            raise Died
+        restoring = one.reason is Reason.ROLLBACK
+        if end == "good" or (restoring and end not in ("bad and back bad", "crash in back")):
+            ending = plan.ending_well(one.revision, one.reason)
+            world.live = one.revision
+            if not restoring:
+                world.attempted = (None, 0)
+        else:
+            failure = Failure("hook", end, temporary=end == "not now")
+            if not restoring:
+                mark = plan.hold_or_retry(failure, one.revision, one.attempt, one.id, 0.0, 0.0)
+                journal.mark("shop", mark)
+            if end == "crash in back":
+                raise Died
+            goal = one.revision if restoring else one.previous
+            back = failure if end == "bad and back bad" or restoring else None
+            if goal and not back:
+                world.tree = goal
+            ending = plan.ending_badly(failure, back, True, goal)
+        journal.conclude(one, ending, 1.0)
+        journal.end(one.id, 1.0)
+        return Synced(ending.outcome.value, "", one.id)
+
+
+class Steps:
+    """Counts, for the line of figures."""
+
+    taken = 0
+    crashes = 0
+
+
+class Machine(RuleBasedStateMachine):
+    """Pushes, syncs and crashes; the model is what was acknowledged and what may be live."""
+
+    counted = Steps()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory(dir="/tmp")
+        self._runner = asyncio.Runner()
+        self.world = World()
+        self.acknowledged: set[str] = set()
+        self.pushed = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.journal = Journal(Path(self._folder.name))
+        self.journal.recover(0.0)
+        self.worker = Worker(Syncs(self.journal, self.world, self.counted), self.journal)
+
+    def _crash(self) -> None:
+        self.counted.crashes += 1
+        self.journal.close()
+        self._start()
+
+    def teardown(self) -> None:
+        self.journal.close()
+        self._runner.close()
+        self._folder.cleanup()
+
+    # ---- moves --------------------------------------------------------------------------------
+
+    @rule(new=st.booleans())
+    def push(self, new: bool) -> None:
+        """A push is made and its delivery acknowledged."""
+        if new or self.world.tip is None:
+            self.pushed += 1
+            self.world.tip = f"{self.pushed:040x}"
+        number = f"n{len(self.acknowledged)}"
+        event = Push("refs/heads/main", self.world.tip, frozenset({"/r"}))
+        delivery = Delivery("github", number, "push", 0)
+        receipt = self.journal.receive(delivery, event, ("shop",), 0.0).result()
+        assert not receipt.duplicate
+        self.acknowledged.add(number)
+
+    @rule()
+    def deliver_again(self) -> None:
+        event = Push("refs/heads/main", self.world.tip, frozenset({"/r"}))
+        for number in sorted(self.acknowledged)[-2:]:
+            delivery = Delivery("github", number, "push", 0)
+            assert self.journal.receive(delivery, event, ("shop",), 0.0).result().duplicate
+
+    @rule(end=st.sampled_from(ENDS), reason=st.sampled_from(list(Reason)[:4]), force=st.booleans())
+    def sync(self, end: str, reason: Reason, force: bool) -> None:
+        """Whatever is open is wished for, as at a start, and what it leads to ends as drawn."""
+        self.world.end = end
+        force = force and reason is Reason.MANUAL
+        before = self.journal.state("shop")
+        begun = len(self.world.begun)
+
+        async def work() -> Any:
+            for request in self.journal.open_requests():
+                self.worker.wish(request)
+            self.worker.wish(SyncRequest("shop", reason, force=force))
+            task = self.worker.mailbox("shop").running
+            assert task
+            return await task
+
+        try:
+            self._runner.run(work())
+        except Died:
+            self._crash()
+        else:
+            assert self.journal.open_requests() == []
+        held = before.hold
+        if held and held.revision == self.world.tip and not force:
+            new = self.world.begun[begun:]
+            assert set(new) <= {before.live}, "a held revision was tried"
+        if end == "good" and self.world.tip and not (held and held.revision == self.world.tip):
+            assert self.journal.state("shop").live == self.world.tip, "the branch's end is not live"
+
+    @rule()
+    def crash(self) -> None:
+        self._crash()
+
+    @rule()
+    def by_hand(self) -> None:
+        """Somebody moves the tree; only where nothing is half done."""
+        if self.journal.state("shop").condition is Condition.SETTLED:
+            self.world.tree = "f" * 40
+            self.world.moved_by_hand = True
+
+    # ---- what always holds --------------------------------------------------------------------
+
+    @invariant()
+    def counts(self) -> None:
+        self.counted.taken += 1
+
+    @invariant()
+    def nothing_acknowledged_is_lost(self) -> None:
+        def known(db: Any) -> set[str]:
+            return {row[0] for row in db.execute("SELECT id FROM deliveries")}
+
+        assert self.journal.submit(known).result() == self.acknowledged
+
+    @invariant()
+    def live_is_what_the_model_says(self) -> None:
+        assert self.journal.state("shop").live == self.world.live
+
+    @invariant()
+    def a_settled_tree_is_the_live_one(self) -> None:
+        settled = self.journal.state("shop").condition is Condition.SETTLED
+        if settled and self.world.live and not self.world.moved_by_hand:
+            assert self.world.tree == self.world.live
+
+
+def run(steps: int) -> Steps:
+    """So many steps at least."""
+    Machine.counted = Steps()
+    once = settings(
+        max_examples=max(1, steps // 50), stateful_step_count=50, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+    )  # fmt: skip
+    while Machine.counted.taken < steps:
+        run_state_machine_as_test(Machine, settings=once)
+    return Machine.counted
+
+
+def main() -> None:
+    counted = run(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    sys.stdout.write(
+        f"{counted.taken} steps, {counted.crashes} crashes: the journal kept every promise\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
