@@ -12,12 +12,14 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import structlog
 
 from agent.errors import AgentError, JournalUnavailable
 from agent.lock import own
@@ -38,6 +40,7 @@ from agent.model import (
 from agent.plan import Ending
 
 T = TypeVar("T")
+log = structlog.get_logger()
 Work = Callable[[sqlite3.Connection], T]
 
 SCHEMA_VERSION = 1
@@ -74,6 +77,9 @@ CREATE TABLE states (
   target TEXT PRIMARY KEY, live TEXT, live_since REAL, condition TEXT NOT NULL,
   held TEXT, held_because TEXT, held_by TEXT, retry TEXT, retry_at REAL,
   attempted TEXT, attempts INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+
+CREATE TABLE quarantine (
+  at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, kind TEXT NOT NULL, content TEXT NOT NULL);
 
 CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL);
 """
@@ -246,7 +252,7 @@ class Journal:
 
         def work(db: sqlite3.Connection) -> list[SyncRequest]:
             rows = db.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
-            return [_request(row) for row in rows]
+            return list(_sound(db, "requests", rows, _request))
 
         return self._do(work)
 
@@ -417,8 +423,8 @@ class Journal:
                     "SELECT * FROM deployments WHERE target = ? ORDER BY started_at DESC LIMIT 1",
                     (name,),
                 ).fetchone()
-                if row:
-                    found[name] = _deployment(row)
+                for one in _sound(db, "deployments", [row] if row else [], _deployment):
+                    found[name] = one
             return found
 
         return self.submit(work)
@@ -432,7 +438,7 @@ class Journal:
                 f"SELECT * FROM deployments {where} ORDER BY started_at DESC LIMIT ?",  # noqa: S608
                 (*values, limit),
             )
-            return [_deployment(row) for row in rows]
+            return list(_sound(db, "deployments", rows, _deployment))
 
         return self.submit(work)
 
@@ -447,7 +453,10 @@ class Journal:
                     " LIMIT 2",
                     (len(name), name, len(name), name),
                 ).fetchall()
-            return _deployment(rows[0], _steps(db, rows[0]["id"])) if len(rows) == 1 else None
+            if len(rows) != 1:
+                return None
+            found = next(_sound(db, "deployments", rows, _deployment), None)
+            return replace(found, steps=_steps(db, found.id)) if found else None
 
         return self.submit(work)
 
@@ -571,19 +580,21 @@ def _request(row: sqlite3.Row) -> SyncRequest:
 
 
 def _state(db: sqlite3.Connection, target: str) -> TargetState:
-    row = db.execute("SELECT * FROM states WHERE target = ?", (target,)).fetchone()
-    if row is None:
-        return TargetState(target)
+    rows = db.execute("SELECT * FROM states WHERE target = ?", (target,))
+    return next(_sound(db, "states", rows, _to_state), TargetState(target))
+
+
+def _to_state(row: sqlite3.Row) -> TargetState:
     held: Revision | None = row["held"]
     retry: Revision | None = row["retry"]
     return TargetState(
-        target,
+        row["target"],
         row["live"],
-        row["live_since"],
+        _time(row["live_since"]),
         Condition(row["condition"]),
         Hold(held, row["held_because"], row["held_by"]) if held else None,
-        Retry(retry, row["retry_at"]) if retry else None,
-        row["attempts"],
+        Retry(retry, float(row["retry_at"])) if retry else None,
+        int(row["attempts"]),
         row["attempted"],
     )
 
@@ -597,7 +608,7 @@ def _steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
     return tuple(Step(*row) for row in rows)
 
 
-def _deployment(row: sqlite3.Row, steps: tuple[Step, ...] = ()) -> Deployment:
+def _deployment(row: sqlite3.Row) -> Deployment:
     return Deployment(
         id=row["id"],
         target=row["target"],
@@ -605,13 +616,33 @@ def _deployment(row: sqlite3.Row, steps: tuple[Step, ...] = ()) -> Deployment:
         previous=row["previous"],
         reason=Reason(row["reason"]),
         why=row["why"],
-        attempt=row["attempt"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
+        attempt=int(row["attempt"]),
+        started_at=float(row["started_at"]),
+        ended_at=_time(row["ended_at"]),
         outcome=Outcome(row["outcome"]) if row["outcome"] else None,
         detail=row["detail"],
         subject=row["subject"],
         author=row["author"],
         delivery=row["delivery"],
-        steps=steps,
     )
+
+
+def _time(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _sound(
+    db: sqlite3.Connection, table: str, rows: Iterable[sqlite3.Row], decode: Callable[[Any], T]
+) -> Iterator[T]:
+    """The rows as values. One that makes no sense is put aside, so that it hurts only once."""
+    key = {"requests": "id", "deployments": "id", "states": "target"}[table]
+    for row in list(rows):
+        try:
+            value = decode(row)
+        except (ValueError, TypeError, KeyError) as error:
+            content = json.dumps(dict(row), default=repr)
+            log.error("journal.row_quarantined", table=table, why=str(error), row=content)
+            db.execute("INSERT INTO quarantine (kind, content) VALUES (?, ?)", (table, content))
+            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))  # noqa: S608
+        else:
+            yield value

@@ -202,6 +202,31 @@ def test_a_full_disk_is_told_and_got_over(journal: Journal) -> None:
     assert not journal.receive(delivery("after"), PUSH, ("shop",), 1.0).result().duplicate
 
 
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("requests", "reason = 'nonsense'"),
+        ("deployments", "outcome = 'nonsense'"),
+        ("deployments", "started_at = 'yesterday'"),
+        ("states", "condition = 'nonsense'"),
+        ("states", "live_since = x'00ff'"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_put_aside(journal: Journal, table: str, change: str) -> None:
+    journal.receive(delivery("1"), PUSH, ("shop",), 1.0).result()
+    journal.begin(deployment(), None, clears_hold=True)
+    journal.submit(lambda db: db.execute(f"UPDATE {table} SET {change}")).result()
+    left = len(journal.open_requests()), len(journal.history(None, 9).result())
+    assert journal.last(["shop"]).result().keys() <= {"shop"}
+    assert journal.deployment("d1").result() is None or table != "deployments"
+    state = journal.state("shop")
+    assert left == (int(table != "requests"), int(table != "deployments"))
+    assert (state == TargetState("shop")) == (table == "states")
+    kept = journal.submit(lambda db: db.execute("SELECT kind FROM quarantine").fetchall()).result()
+    assert [row["kind"] for row in kept] == [table]
+    assert not journal.receive(delivery("2"), PUSH, ("shop",), 1.0).result().duplicate
+
+
 def test_after_close_everything_is_refused(tmp_path: Path) -> None:
     one = Journal(tmp_path)
     one.close()
