@@ -11,7 +11,6 @@ import selectors
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from pathlib import Path
 
 from agent.cancel import Cancel
 from agent.model import Hook, Outcome, Reason, Revision, Target
+from agent.output import Output
 
 EX_TEMPFAIL = 75
 GRACE = 10.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_HEAD = _TAIL = 512 * 1024
 _CHUNK = 65536
 _EXEC_READS = 4
 
@@ -186,7 +185,7 @@ def _leads_outside(command: Command) -> bool:
     return program.is_relative_to(tree) and not program.resolve().is_relative_to(tree.resolve())
 
 
-def _not_started(command: Command, error: OSError, output: "Output") -> Result:
+def _not_started(command: Command, error: OSError, output: Output) -> Result:
     reason = os.strerror(error.errno) if error.errno else str(error)
     if reason == "Exec format error":
         reason += " (does it begin with a #! line?)"
@@ -199,7 +198,7 @@ class _Run:
     """One started hook: watched, given its signals, reaped."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", deployment: str, output: "Output", cancel: Cancel
+        self, process: "subprocess.Popen[bytes]", deployment: str, output: Output, cancel: Cancel
     ) -> None:
         assert process.stdout is not None
         self._process = process
@@ -332,62 +331,3 @@ def end_strays(deployment: str) -> int:
         for pid in running:
             _kill(pid, signal.SIGKILL)
     return len(found)
-
-
-class Output:
-    """A hook's output on disk: the head as it comes, then the tail once it is known."""
-
-    def __init__(self, path: Path, head: int = _HEAD, tail: int = _TAIL) -> None:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        self._head_left = head
-        self._tail_most = tail
-        self._tail: deque[bytes] = deque()
-        self._tail_size = 0
-        self._left_out = 0
-
-    def __enter__(self) -> "Output":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._write_tail()
-        self._file.close()
-
-    def write(self, chunk: bytes) -> None:
-        head, rest = chunk[: self._head_left], chunk[self._head_left :]
-        if head:
-            self._head_left -= len(head)
-            self._put(head)
-        if rest:
-            self._keep(rest)
-
-    def note(self, text: str) -> None:
-        """A line of the agent's own, told apart by its brackets."""
-        self._write_tail()
-        self._put(f"[gitops-agent: {text}]\n".encode(errors="replace"))
-
-    def _keep(self, chunk: bytes) -> None:
-        self._tail.append(chunk)
-        self._tail_size += len(chunk)
-        while self._tail_size - len(self._tail[0]) >= self._tail_most:
-            gone = self._tail.popleft()
-            self._tail_size -= len(gone)
-            self._left_out += len(gone)
-
-    def _write_tail(self) -> None:
-        tail = b"".join(self._tail)
-        self._tail.clear()
-        self._tail_size = 0
-        if self._left_out:
-            cut = tail.find(b"\n") + 1
-            self._left_out += cut
-            self._put(f"\n[gitops-agent: {self._left_out} bytes left out]\n".encode())
-            tail = tail[cut:]
-            self._left_out = 0
-        if tail:
-            self._put(tail)
-
-    def _put(self, chunk: bytes) -> None:
-        # A full disk must not fail a deployment that goes well otherwise: the log is cut short.
-        with suppress(OSError):
-            self._file.write(chunk)

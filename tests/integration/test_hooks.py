@@ -11,8 +11,9 @@ import pytest
 
 from agent import hooks
 from agent.cancel import Cancel
-from agent.hooks import Command, Output, Result
+from agent.hooks import Command, Result
 from agent.model import Hook, Outcome, Reason, Stage, Target
+from agent.output import Output
 
 A, B = "a" * 40, "b" * 40
 
