@@ -22,8 +22,8 @@ import structlog
 from git.cmd import Git
 
 from agent.cancel import Cancel
-from agent.config import reveal
 from agent.errors import GitFailed, RemoteFailed, Stopped
+from agent.kinds import reveal
 from agent.model import REVISION, GitAccess, Revision, Source, Tip
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config
+from agent import config, kinds
 from agent.config import Settings
 from agent.errors import AgentError, ConfigError
 from agent.model import GitAccess, Hook, Secret, Stage, Target, Webhook
@@ -340,7 +340,7 @@ def test_a_file_that_is_no_toml(folder: Path, content: bytes, says: str) -> None
 
 def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(config, "SYSTEM_CONFIG", folder / "etc" / "agent.toml")
+    monkeypatch.setattr(kinds, "SYSTEM_CONFIG", folder / "etc" / "agent.toml")
     with pytest.raises(ConfigError, match="gitops-agent init"):
         config.find(None, {})
     (folder / "etc").mkdir()
@@ -354,7 +354,7 @@ def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_service_s_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(folder, SHOP, STATE_DIRECTORY="/var/lib/x:/y").state_dir == Path("/var/lib/x")
-    monkeypatch.setattr(config, "SYSTEM_CONFIG", folder / "agent.toml")
+    monkeypatch.setattr(kinds, "SYSTEM_CONFIG", folder / "agent.toml")
     settings = load(folder, SHOP)
     assert settings.state_dir == Path("/var/lib/gitops-agent")
     assert settings.control_socket == Path("/run/gitops-agent/control.sock")
@@ -368,12 +368,12 @@ def test_the_control_socket_is_known_despite_faults(folder: Path) -> None:
 
 def test_a_secret_is_read_anew_and_a_lost_one_said(folder: Path) -> None:
     secret = Secret("file x", path=folder / "token")
-    assert config.reveal(secret) == SECRET.encode()
+    assert kinds.reveal(secret) == SECRET.encode()
     (folder / "token").write_text("another\n")
-    assert config.reveal(secret) == b"another"
+    assert kinds.reveal(secret) == b"another"
     (folder / "token").unlink()
     with pytest.raises(AgentError, match="file x cannot be read"):
-        config.reveal(secret)
+        kinds.reveal(secret)
 
 
 def test_a_folder_that_all_can_write_is_no_place_for_hooks(folder: Path) -> None:
