@@ -20,6 +20,7 @@ import httpx
 from tests.agents import SECRET, Agent
 from tests.remotes import Upstream, delivery, git, push_payload
 
+_SENDERS = 4
 HOOK = """
 echo "$DEPLOY_ID $DEPLOY_STAGE $DEPLOY_REASON $DEPLOY_ATTEMPT" >> {root}/started
 read -t 0.0{pause} nothing < {root}/never || true
@@ -54,15 +55,17 @@ class Sender:
         self.revision = revision
         self._agent = agent
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._send)
+        self._threads = [threading.Thread(target=self._send) for _ in range(_SENDERS)]
 
     def __enter__(self) -> "Sender":
-        self._thread.start()
+        for one in self._threads:
+            one.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
-        self._thread.join()
+        for one in self._threads:
+            one.join()
 
     def _send(self) -> None:
         with httpx.Client(timeout=5) as http:
