@@ -85,6 +85,10 @@ class Upstream:
         forced = ["--force"] if force else []
         self._git("push", "--quiet", *forced, "origin", f"HEAD:refs/heads/{branch}")
 
+    def move_main(self, revision: str) -> None:
+        """Have main at a revision that was pushed before."""
+        git("update-ref", "refs/heads/main", revision, cwd=self.path)
+
     def delete_branch(self, branch: str) -> None:
         self._git("push", "--quiet", "origin", f":refs/heads/{branch}")
 

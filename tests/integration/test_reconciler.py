@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent import hooks
+from agent import hooks, repository
 from agent.cancel import Cancel
 from agent.journal import Journal
 from agent.model import (
@@ -446,6 +446,88 @@ def test_a_crash_on_the_way_back_is_finished_at_the_next_start(house: House) -> 
     assert house.recorded()[-1]["DEPLOY_REASON"] == "rollback"
     assert house.state().condition is Condition.SETTLED
     assert house.sync(Reason.START).result == "held"
+
+
+class Died(BaseException):
+    """The process is gone, as by kill -9; what it had told the disk stays."""
+
+
+class Deaths:
+    """Dies at the nth step: before or after each journal write, each git and each hook."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = -1
+        self.at = ""
+        for owner, name in ((Journal, "submit"), (repository, "_git"), (hooks, "run")):
+            monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name), name))
+
+    def _deadly(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def deadly(*args: Any, **kwargs: Any) -> Any:
+            self._step(f"before {name}")
+            answer = real(*args, **kwargs)
+            if name == "submit":
+                answer.result()
+            self._step(f"after {name}")
+            return answer
+
+        return deadly
+
+    def _step(self, at: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.at = at
+            raise Died
+
+
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+def test_a_death_at_any_step_ends_at_the_same_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bool
+) -> None:
+    upstream = Upstream(tmp_path / "upstream")
+    a = upstream.commit({"a": "1"})
+    b = upstream.commit({"a": "2", **({"bad": ""} if bad else {})})
+    deaths = Deaths(monkeypatch)
+    died: list[str] = []
+    for n in range(1, 200):
+        (tmp_path / f"house-{n}").mkdir()
+        house = House(tmp_path / f"house-{n}", upstream)
+        gate = house.hook(FAIL_IF_BAD, Stage.ACTIVATE)
+        house.track(house.recorder(Stage.BUILD), gate, house.recorder(Stage.VERIFY))
+        upstream.move_main(a)
+        assert house.sync().result == "deployed"
+        upstream.move_main(b)
+        deaths.left = n
+        try:
+            house.sync(Reason.PUSH)
+        except Died:
+            died.append(deaths.at)
+        finished = deaths.left > 0
+        deaths.left = -1
+        house.restart()
+        house.sync(Reason.START)
+        facts = house.recorded()
+        assert house.git("rev-parse", "HEAD") == (a if bad else b), died[-1:]
+        assert house.clean()
+        state = house.state()
+        assert (state.live, state.condition) == (a if bad else b, Condition.SETTLED), died[-1:]
+        assert (state.hold is not None) == bad
+        started = [
+            (one["DEPLOY_ID"], one["DEPLOY_STAGE"], one["DEPLOY_REASON"], one["DEPLOY_ATTEMPT"])
+            for one in facts
+        ]
+        assert len(set(started)) == len(started), died[-1:]
+        house.close()
+        if finished:
+            break
+    assert len(died) > 40
+    assert {
+        "before submit",
+        "after submit",
+        "before _git",
+        "after _git",
+        "before run",
+        "after run",
+    } == set(died)
 
 
 # ---- changed by hand --------------------------------------------------------------------------
