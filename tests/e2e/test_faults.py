@@ -64,6 +64,46 @@ def test_a_full_disk_is_no_false_202_and_got_over(
     assert agent.finished(b)["outcome"] == "deployed"
 
 
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 that the kernel makes read-only at its first error."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    for command in (
+        ["mkfs.ext4", "-q", str(image)],
+        ["mount", "-o", "loop,errors=remount-ro", str(image), str(folder)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no disk of its own for a test here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_goes_read_only_is_no_false_202(
+    agent: Agent, upstream: Upstream, failing_disk: Path
+) -> None:
+    agent.state_dir = failing_disk / "state"
+    agent.configure()
+    a = upstream.commit({"a": "1"})
+    agent.start()
+    agent.finished(a)
+    device = next(
+        line.split()[0].removeprefix("/dev/")
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if line.split()[1] == str(failing_disk)
+    )
+    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
+    assert agent.push(upstream.commit({"a": "2"})).status_code == 503
+    assert healthz(agent) == 503
+    assert "STALLED" in agent.command("status").stdout
+    assert git("rev-parse", "HEAD", cwd=agent.tree) == a
+    assert git("status", "--porcelain", cwd=agent.tree) == ""
+    agent.kill()
+
+
 def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:
     agent.configure()
     a = upstream.commit({"a": "1"})
