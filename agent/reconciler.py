@@ -23,7 +23,7 @@ import structlog
 
 from agent import hooks, plan
 from agent.cancel import Cancel
-from agent.errors import AgentError, JournalUnavailable, RemoteFailed, Stopped
+from agent.errors import AgentError, GitFailed, JournalUnavailable, RemoteFailed, Stopped
 from agent.journal import Journal
 from agent.looks import Looks
 from agent.model import (
@@ -287,11 +287,18 @@ class _Attempt:
         failure = self._move_tree(revision)
         if failure:
             return failure
-        situation = self._situation(revision, previous, why)
+        try:
+            situation = self._situation(revision, previous, why)
+        except (GitFailed, OSError) as error:
+            return Failure("changed files", str(error), temporary=True)
         for stage in GATES:
             failure = self._run_stage(stage, situation, deadline)
             if failure:
                 return failure
+        found = self._trees.head()
+        if found != revision:
+            # Else every look would find a tree that is not the live revision, and deploy again.
+            return Failure("check of the tree", f"a hook left it at {found or 'no commit'}")
         return None
 
     def _move_tree(self, revision: Revision) -> Failure | None:
@@ -320,10 +327,10 @@ class _Attempt:
     def _situation(
         self, revision: Revision, previous: Revision | None, why: Reason
     ) -> hooks.Situation:
+        tmp = self._tmp / "tmp"
+        tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
         changed = self._tmp / "changed-files"
         self._trees.list_changed(previous, revision, changed)
-        tmp = self._tmp / "tmp"
-        tmp.mkdir(mode=0o700, exist_ok=True)
         return hooks.Situation(
             deployment=self._deployment.id,
             target=self._target,
@@ -367,9 +374,12 @@ class _Attempt:
         stage = Stage.SUCCESS if outcome is Outcome.DEPLOYED else Stage.FAILURE
         if not any(hook.stage is stage for hook in self._target.hooks):
             return
-        situation = replace(
-            self._situation(one.revision, one.previous, one.reason), outcome=outcome
-        )
+        try:
+            situation = self._situation(one.revision, one.previous, one.reason)
+        except (GitFailed, OSError) as error:
+            self._log.warning("hooks.not_run", stage=stage.value, why=str(error))
+            return
+        situation = replace(situation, outcome=outcome)
         deadline = time.monotonic() + self._target.timeout
         for hook in self._target.hooks:
             if hook.stage is stage and not self._cancel.is_set:

@@ -379,6 +379,36 @@ def test_exit_75_goes_back_and_tries_again(house: House) -> None:
     assert not counter.exists()
 
 
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "git -c user.name=x -c user.email=x@y.z commit -q --allow-empty -m mine",
+        'cd /; rm -rf "$DEPLOY_TREE"',
+    ],
+)
+def test_a_hook_that_moves_the_tree_away_fails_and_is_not_run_for_ever(
+    house: House, deed: str
+) -> None:
+    house.track(house.hook(f"test ! -e bad || {{ {deed}; }}"), house.recorder(Stage.FAILURE))
+    a = house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"bad": "x"})
+    synced = house.sync()
+    assert synced.result == "rolled-back"
+    assert "a hook left it at" in synced.why
+    assert house.git("rev-parse", "HEAD") == a
+    assert house.clean()
+    assert house.sync(Reason.POLL).result == "held"
+
+
+def test_a_hook_that_removes_its_folders_harms_nobody(house: House) -> None:
+    away = house.hook('rm -rf "$(dirname "$DEPLOY_CHANGED_FILES")"', Stage.VERIFY)
+    house.track(away, house.recorder(Stage.SUCCESS))
+    house.upstream.commit({"a": "1"})
+    assert house.sync().result == "deployed"
+    assert house.recorded()[0]["changed"] == ["a"]
+
+
 def test_a_deployment_has_a_time_of_its_own(house: House) -> None:
     house.track(
         house.hook("sleep 60", Stage.BUILD, "slow"),
