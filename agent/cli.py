@@ -252,8 +252,8 @@ def send_push(config_file: str | None, target: str, revision: str | None, *, as_
     if target not in settings.targets:
         raise AgentError(f"there is no target {target}; there are: {', '.join(settings.targets)}")
     answer = setup.send_push(settings, settings.targets[target], revision, time.time())
-    body = answer["body"]
-    _print_json(answer) if as_json else click.echo(f"{answer['status']} {body}")
+    said = f"{answer['status']} {msgspec.json.encode(answer['body']).decode()}"
+    _print_json(answer) if as_json else click.echo(said)
     if answer["status"] not in (200, 202):
         raise click.exceptions.Exit(Exit.FAILED)
 

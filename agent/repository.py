@@ -436,7 +436,20 @@ class WorkTree:
         """Make the tree exactly `revision`, whatever tracked files were; others stay."""
         self._end_old_lock()
         arguments = ["checkout", "--quiet", "--force", "--detach", "--no-recurse-submodules"]
-        self._run([*arguments, check_revision(revision), "--"], cancel=cancel)
+        try:
+            self._run([*arguments, check_revision(revision), "--"], cancel=cancel)
+        except GitFailed as error:
+            if "not uptodate" in error.detail:
+                self._stop_assuming()
+            raise
+
+    def _stop_assuming(self) -> None:
+        """Have git see changes that somebody told it to overlook (--assume-unchanged).
+
+        The next attempt then finds them, saves them and goes on.
+        """
+        with suppress(GitFailed):
+            self._run(["update-index", "-q", "--really-refresh"])
 
     def tidy(self) -> None:
         """The same as a person's own git does now and then."""

@@ -24,7 +24,7 @@ from agent.repository import list_branches
 
 _CONFIG = """\
 # gitops-agent: {repo} ({branch}) is kept live at {path}.
-# Every key: https://github.com/gitops-agent/gitops-agent or agent.toml.example.
+# The project's agent.toml.example has every key.
 
 [server]
 bind = "127.0.0.1:9000"        # put a TLS proxy in front, or "0.0.0.0:9000"

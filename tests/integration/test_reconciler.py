@@ -666,6 +666,21 @@ def test_a_tree_moved_by_hand_is_brought_back(house: House) -> None:
     assert house.git("rev-parse", "HEAD") == b
 
 
+def test_a_change_that_git_was_told_to_overlook_is_saved_at_the_second_attempt(
+    house: House,
+) -> None:
+    house.track()
+    house.upstream.commit({"a": "1\n"})
+    house.sync()
+    house.git("update-index", "--assume-unchanged", "a")
+    (house.tree / "a").write_text("by hand\n")
+    house.upstream.commit({"a": "2\n"})
+    assert house.sync().retry_at is not None
+    assert house.sync(Reason.PUSH).result == "deployed"
+    assert (house.tree / "a").read_text() == "2\n"
+    assert "+by hand" in (house.saved() / "changes.patch").read_text()
+
+
 def test_a_merge_left_in_the_middle_does_not_block(house: House) -> None:
     house.track()
     a = house.upstream.commit({"a": "1\n"})
