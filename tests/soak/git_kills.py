@@ -35,14 +35,13 @@ class Figures:
 
 
 class Killer(threading.Thread):
-    """SIGKILLs every fourth git of this process soon after it has begun, until told to stop."""
+    """SIGKILLs a git of this process soon after it has begun, until told to stop."""
 
     def __init__(self, chance: random.Random, killed: Counter[str]) -> None:
         super().__init__()
         self.done = threading.Event()
         self._chance = chance
         self._killed = killed
-        self._spared: set[int] = set()
 
     def run(self) -> None:
         children = Path(f"/proc/self/task/{threading.main_thread().native_id}/children").parent
@@ -54,9 +53,6 @@ class Killer(threading.Thread):
             time.sleep(0.0005)
 
     def _kill(self, pid: int) -> None:
-        if pid in self._spared or self._chance.random() < 0.75:
-            self._spared.add(pid)
-            return
         with suppress(OSError, StopIteration):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             names = (b"fetch", b"checkout", b"update-ref", b"init", b"for-each-ref", b"status")
