@@ -512,10 +512,16 @@ class _Job:
 def _open(path: Path) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        _prepare(db, path)
     except sqlite3.Error as error:
         raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
+    db.row_factory = sqlite3.Row
+    try:
+        _prepare(db, path)
+    except BaseException as error:
+        db.close()
+        if isinstance(error, sqlite3.Error):
+            raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
+        raise
     return db
 
 
@@ -526,7 +532,6 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     with closing(db.execute("PRAGMA user_version")) as cursor:
         version = cursor.fetchone()[0]
     if version > SCHEMA_VERSION:
-        db.close()
         raise AgentError(
             f"the journal {path} was written by a newer gitops-agent (schema {version}, this one"
             f" knows {SCHEMA_VERSION}); install that version again, or move the file away"
