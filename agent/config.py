@@ -23,10 +23,10 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn
 
 from agent import kinds
+from agent import places as host
 from agent.errors import ConfigError
 from agent.kinds import (
     IN_PLACE,
-    LONGEST_SOCKET,
     NAME,
     Argv,
     Bind,
@@ -39,13 +39,14 @@ from agent.kinds import (
     KeyFile,
     Name,
     Place,
-    Places,
     Provider,
     Repo,
     TreePath,
     WebhookSecrets,
 )
 from agent.model import GitAccess, Hook, Secret, Stage, Target, Webhook
+from agent.places import LONGEST_SOCKET, Places
+from agent.readers import readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,12 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
     chosen = explicit or environ.get("GITOPS_AGENT_CONFIG")
     if chosen:
         return Path(chosen).expanduser().absolute()
-    for path in (Path("agent.toml").absolute(), kinds.SYSTEM_CONFIG):
+    system = host.SYSTEM_CONFIG
+    for path in (Path("agent.toml").absolute(), system):
         if path.exists():
             return path
     fault = (
-        f"there is no ./agent.toml and no {kinds.SYSTEM_CONFIG}; name one with --config FILE, or"
+        f"there is no ./agent.toml and no {system}; name one with --config FILE, or"
         " make one with `gitops-agent init`"
     )
     raise ConfigError([fault])
@@ -309,7 +311,7 @@ def _shared_paths(document: Mapping[str, Any], places: Places) -> Iterator[str]:
 
 def _converter(places: Places, environ: Mapping[str, str]) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
-    for kind, reader in kinds.readers(places, environ).items():
+    for kind, reader in readers(places, environ).items():
         converter.register_structure_hook(kind, reader)
     for table in (_Server, _Poll, _Git, _Hook, _Target, _File):
         converter.register_structure_hook(table, _table(converter, table))

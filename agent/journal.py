@@ -1,30 +1,20 @@
-"""The journal: deliveries, requests, deployments and steps, in SQLite. The only room that knows it.
+"""The journal: deliveries, requests, deployments and steps, in SQLite.
 
-One thread owns the one connection and does every read, write and checkpoint (SQLite before
-3.51.3 can corrupt a WAL that two connections write or checkpoint at once). Whatever queued while
-it was in one fsync is its next transaction, so a burst of deliveries shares its fsyncs. Times
-are Unix seconds, UTC.
+Each fact is durable before what follows from it is done. Times are Unix seconds, UTC.
 """
 
 import json
 import os
-import queue
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import structlog
-
-from agent.errors import AgentError, JournalUnavailable
+from agent.database import Database, Work
 from agent.lock import own
 from agent.model import (
-    Condition,
     Delivery,
     Deployment,
     Hold,
@@ -32,16 +22,14 @@ from agent.model import (
     Push,
     Reason,
     Retry,
-    Revision,
     Step,
     SyncRequest,
     TargetState,
 )
 from agent.plan import Ending
+from agent.rows import sound, to_deployment, to_request, to_state
 
 T = TypeVar("T")
-log = structlog.get_logger()
-Work = Callable[[sqlite3.Connection], T]
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -83,8 +71,6 @@ CREATE TABLE quarantine (
 
 CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL);
 """
-_BATCH = 512
-_STALLED_AFTER = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,100 +103,30 @@ class Journal:
         state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = own(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT, "the state file")
         try:
-            self._connection = _open(state_dir / "journal.db")
+            self._db = Database(state_dir / "journal.db", _SCHEMA, SCHEMA_VERSION)
         except BaseException:
             os.close(self._lock)
             raise
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._busy_since: float | None = None
-        self._failing = False
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
         """Finish what is queued, then let go of the file and of the state folder."""
         if self._closed:
             return
         self._closed = True
-        self._jobs.put(None)
-        self._thread.join()
-        self._connection.close()
+        self._db.close()
         os.close(self._lock)
-
-    # ---- the one thread ---------------------------------------------------------------------
 
     def submit(self, work: Work[T]) -> "Future[T]":
         """Have `work` done in the next transaction."""
-        job = _Job(work)
-        if self._closed:
-            job.future.set_exception(JournalUnavailable("the journal is closed"))
-        else:
-            self._jobs.put(job)
-        return job.future
+        return self._db.submit(work)
 
     def _do(self, work: Work[T]) -> T:
-        return self.submit(work).result()
-
-    def _work(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            batch = [first]
-            last = False
-            while len(batch) < _BATCH:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    last = True
-                    break
-                batch.append(job)
-            self._busy_since = time.monotonic()
-            self._commit(batch)
-            self._busy_since = None
-            if last:
-                return
-
-    def _commit(self, batch: "list[_Job]") -> None:
-        """One transaction for the whole batch; a job that is at fault itself leaves it alone."""
-        while batch:
-            job = batch[0]
-            written = self._connection.total_changes
-            try:
-                self._connection.execute("BEGIN")
-                for job in batch:
-                    job.answer = job.work(self._connection)
-                self._connection.execute("COMMIT")
-            except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
-                self._give_up(batch, error)
-                return
-            except Exception as error:  # noqa: BLE001 - it is handed on to whoever asked
-                self._rollback()
-                batch.remove(job)
-                job.future.set_exception(error)
-            else:
-                if self._connection.total_changes != written:
-                    # A read that went well says nothing about a disk that is full.
-                    self._failing = False
-                for job in batch:
-                    job.future.set_result(job.answer)
-                return
-
-    def _give_up(self, batch: "list[_Job]", error: Exception) -> None:
-        self._failing = True
-        self._rollback()
-        for job in batch:
-            job.future.set_exception(JournalUnavailable(f"the journal cannot be used: {error}"))
-
-    def _rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        return self._db.do(work)
 
     def healthy(self) -> bool:
         """Whether the last transaction went through and none is stuck."""
-        busy = self._busy_since
-        stuck = busy is not None and time.monotonic() - busy > _STALLED_AFTER
-        return not (self._failing or stuck or self._closed)
+        return self._db.healthy()
 
     def probe(self, now: float) -> "Future[None]":
         """Write one small row, to learn whether the disk has room again."""
@@ -252,7 +168,7 @@ class Journal:
 
         def work(db: sqlite3.Connection) -> list[SyncRequest]:
             rows = db.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
-            return list(_sound(db, "requests", rows, _request))
+            return list(sound(db, "requests", rows, to_request))
 
         return self._do(work)
 
@@ -423,7 +339,7 @@ class Journal:
                     "SELECT * FROM deployments WHERE target = ? ORDER BY started_at DESC LIMIT 1",
                     (name,),
                 ).fetchone()
-                for one in _sound(db, "deployments", [row] if row else [], _deployment):
+                for one in sound(db, "deployments", [row] if row else [], to_deployment):
                     found[name] = one
             return found
 
@@ -438,7 +354,7 @@ class Journal:
                 f"SELECT * FROM deployments {where} ORDER BY started_at DESC LIMIT ?",  # noqa: S608
                 (*values, limit),
             )
-            return list(_sound(db, "deployments", rows, _deployment))
+            return list(sound(db, "deployments", rows, to_deployment))
 
         return self.submit(work)
 
@@ -455,7 +371,7 @@ class Journal:
                 ).fetchall()
             if len(rows) != 1:
                 return None
-            found = next(_sound(db, "deployments", rows, _deployment), None)
+            found = next(sound(db, "deployments", rows, to_deployment), None)
             return replace(found, steps=_steps(db, found.id)) if found else None
 
         return self.submit(work)
@@ -500,46 +416,6 @@ class Journal:
         return self._do(work)
 
 
-class _Job:
-    __slots__ = ("answer", "future", "work")
-
-    def __init__(self, work: Work[Any]) -> None:
-        self.work = work
-        self.future: Future[Any] = Future()
-        self.answer: Any = None
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    except sqlite3.Error as error:
-        raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
-    db.row_factory = sqlite3.Row
-    try:
-        _prepare(db, path)
-    except BaseException as error:
-        db.close()
-        if isinstance(error, sqlite3.Error):
-            raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    # FULL: under power cuts it lost none of 11,850 acknowledged rows, NORMAL 7,668.
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "busy_timeout = 0"):
-        db.execute(f"PRAGMA {pragma}")
-    with closing(db.execute("PRAGMA user_version")) as cursor:
-        version = cursor.fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise AgentError(
-            f"the journal {path} was written by a newer gitops-agent (schema {version}, this one"
-            f" knows {SCHEMA_VERSION}); install that version again, or move the file away"
-        )
-    if version == 0:
-        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-
-
 def _interrupt(db: sqlite3.Connection, now: float, target: str | None) -> list[str]:
     """Close what was left open, of one target or of all; gives the deployments' ids."""
     rows = db.execute(
@@ -572,36 +448,9 @@ def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> Syn
     )
 
 
-def _request(row: sqlite3.Row) -> SyncRequest:
-    return SyncRequest(
-        row["target"],
-        Reason(row["reason"]),
-        row["id"],
-        row["delivery"],
-        row["expected"],
-        bool(row["force"]),
-        row["actor"],
-    )
-
-
 def _state(db: sqlite3.Connection, target: str) -> TargetState:
     rows = db.execute("SELECT * FROM states WHERE target = ?", (target,))
-    return next(_sound(db, "states", rows, _to_state), TargetState(target))
-
-
-def _to_state(row: sqlite3.Row) -> TargetState:
-    held: Revision | None = row["held"]
-    retry: Revision | None = row["retry"]
-    return TargetState(
-        row["target"],
-        row["live"],
-        _time(row["live_since"]),
-        Condition(row["condition"]),
-        Hold(held, row["held_because"], row["held_by"]) if held else None,
-        Retry(retry, float(row["retry_at"])) if retry else None,
-        int(row["attempts"]),
-        row["attempted"],
-    )
+    return next(sound(db, "states", rows, to_state), TargetState(target))
 
 
 def _steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
@@ -611,43 +460,3 @@ def _steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
         (deployment,),
     )
     return tuple(Step(*row) for row in rows)
-
-
-def _deployment(row: sqlite3.Row) -> Deployment:
-    return Deployment(
-        id=row["id"],
-        target=row["target"],
-        revision=row["revision"],
-        previous=row["previous"],
-        reason=Reason(row["reason"]),
-        why=row["why"],
-        attempt=int(row["attempt"]),
-        started_at=float(row["started_at"]),
-        ended_at=_time(row["ended_at"]),
-        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
-        detail=row["detail"],
-        subject=row["subject"],
-        author=row["author"],
-        delivery=row["delivery"],
-    )
-
-
-def _time(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _sound(
-    db: sqlite3.Connection, table: str, rows: Iterable[sqlite3.Row], decode: Callable[[Any], T]
-) -> Iterator[T]:
-    """The rows as values. One that makes no sense is put aside, so that it hurts only once."""
-    key = {"requests": "id", "deployments": "id", "states": "target"}[table]
-    for row in list(rows):
-        try:
-            value = decode(row)
-        except (ValueError, TypeError, KeyError) as error:
-            content = json.dumps(dict(row), default=repr)
-            log.error("journal.row_quarantined", table=table, why=str(error), row=content)
-            db.execute("INSERT INTO quarantine (kind, content) VALUES (?, ?)", (table, content))
-            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))  # noqa: S608
-        else:
-            yield value

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import config, kinds
+from agent import config, kinds, places
 from agent.config import Settings
 from agent.errors import AgentError, ConfigError
 from agent.model import GitAccess, Hook, Secret, Stage, Target, Webhook
@@ -340,7 +340,7 @@ def test_a_file_that_is_no_toml(folder: Path, content: bytes, says: str) -> None
 
 def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(kinds, "SYSTEM_CONFIG", folder / "etc" / "agent.toml")
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", folder / "etc" / "agent.toml")
     with pytest.raises(ConfigError, match="gitops-agent init"):
         config.find(None, {})
     (folder / "etc").mkdir()
@@ -354,7 +354,7 @@ def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_service_s_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(folder, SHOP, STATE_DIRECTORY="/var/lib/x:/y").state_dir == Path("/var/lib/x")
-    monkeypatch.setattr(kinds, "SYSTEM_CONFIG", folder / "agent.toml")
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", folder / "agent.toml")
     settings = load(folder, SHOP)
     assert settings.state_dir == Path("/var/lib/gitops-agent")
     assert settings.control_socket == Path("/run/gitops-agent/control.sock")

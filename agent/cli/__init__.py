@@ -1,0 +1,33 @@
+"""The commands. They talk to a running agent over its control socket only."""
+
+from functools import partial
+
+import click
+
+from agent import __version__
+from agent.cli import host, look, steer
+from agent.cli.base import Group
+
+_COMMANDS = (
+    host.run,
+    host.demo,
+    host.init,
+    host.check,
+    look.status,
+    look.history,
+    look.logs,
+    steer.sync,
+    steer.send_push,
+)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gitops-agent")
+def cli() -> None:
+    """Push-to-deploy for ordinary Linux hosts: git is the truth, a bad deploy undoes itself."""
+
+
+for _command in _COMMANDS:
+    cli.add_command(_command)
+
+main = partial(cli, prog_name="gitops-agent")

@@ -1,0 +1,87 @@
+"""Commands about this host: be the agent, set one up, check it, show it."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from agent import terminal
+from agent.cli import base
+from agent.errors import Exit
+
+
+@click.command()
+@base.with_config
+def run(config_file: str | None) -> None:
+    """Be the agent, in the foreground. SIGHUP reloads, SIGTERM drains."""
+    environ = dict(os.environ)
+    settings = base.load(config_file)
+    from agent import service
+
+    service.run(settings, environ)
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave the temporary folder for a look around.")
+def demo(*, keep: bool) -> None:
+    """Show the whole way on loopback, for real: a repository, an agent, a push, a hook."""
+    from agent.demo import run_demo
+
+    run_demo(keep=keep)
+
+
+@click.command()
+@base.with_config
+@click.option("--repo", metavar="URL", help="The repository, as git reaches it.")
+@click.option("--branch", default="main", show_default=True)
+@click.option("--path", "path", metavar="PATH", help="Where the tree goes on this host.")
+@click.option("--target", metavar="NAME", help="The target's name; default: the repository's.")
+@click.option("--url", metavar="URL", help="This host as GitHub reaches it, https://host.")
+def init(
+    config_file: str | None, repo: str | None, branch: str, path: str | None,
+    target: str | None, url: str | None,
+) -> None:  # fmt: skip
+    """Write an agent.toml, a secret and a first hook, and say what to enter in GitHub's form."""
+    from agent import setup
+
+    file = Path(config_file or os.environ.get("GITOPS_AGENT_CONFIG") or "agent.toml")
+    if repo is None:
+        repo = _ask("Repository URL, as git reaches it", "--repo")
+    name = target or setup.target_name(repo)
+    if path is None:
+        path = _ask("Folder for the tree", "--path", f"/srv/{name}")
+    click.echo(setup.write(setup.Wish(file, repo, branch, path, name, url)), nl=False)
+
+
+def _ask(what: str, option: str, default: str | None = None) -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt(what, default=default))
+    if default is not None:
+        return default
+    raise click.UsageError(f"give {option}")
+
+
+@click.command()
+@base.with_config
+@base.with_json
+def check(config_file: str | None, *, as_json: bool) -> None:
+    """Read the configuration, reach every remote, look at every hook; change nothing."""
+    settings = base.load(config_file)
+    from agent.setup import reach
+
+    findings = []
+    for target in settings.targets.values():
+        with terminal.progress(f"reaching {target.repo}"):
+            findings.append(reach(target))
+    if as_json:
+        base.print_json({"config": str(settings.path), "targets": findings})
+    else:
+        click.echo(f"{settings.path} is sound; webhooks: {len(settings.webhooks)},"
+                   f" targets: {len(findings)}")  # fmt: skip
+        for one in findings:
+            mark, colour = ("ok  ", "green") if one["ok"] else ("FAIL", "red")
+            click.secho(mark, fg=colour, nl=False)
+            click.echo(f" {one['target']}: {terminal.printable(one['says'])}")
+    if not all(one["ok"] for one in findings):
+        raise click.exceptions.Exit(Exit.FAILED)

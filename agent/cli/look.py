@@ -1,0 +1,51 @@
+"""Commands that look: status, history, logs."""
+
+import click
+import msgspec
+
+from agent import terminal
+from agent.cli import base
+from agent.errors import AgentError
+
+
+@click.command()
+@base.with_config
+@base.with_json
+def status(config_file: str | None, *, as_json: bool) -> None:
+    """Every target: live revision, last outcome, next poll, last webhook."""
+    with base.client(config_file) as client:
+        answer = client.status()
+    base.print_json(answer) if as_json else terminal.show_status(answer)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target", required=False)
+@click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+def history(config_file: str | None, target: str | None, limit: int, *, as_json: bool) -> None:
+    """Past deployments, newest first, and why each one ran."""
+    with base.client(config_file) as client:
+        answer = client.history(target, limit)
+    base.print_json(answer) if as_json else terminal.show_history(answer)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("name", metavar="[TARGET|ID]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Follow it to its end.")
+def logs(config_file: str | None, name: str | None, *, follow: bool, as_json: bool) -> None:
+    """A deployment's hook output: a target's newest, one by id, or the newest of all."""
+    with base.client(config_file) as client:
+        if name is None:
+            newest = client.history(None, 1)
+            if not newest:
+                raise AgentError("there has been no deployment yet")
+            name = newest[0]["id"]
+        pieces = client.log(name, follow=follow)
+        if as_json:
+            for piece in pieces:
+                click.echo(msgspec.json.encode(piece))
+        elif end := terminal.show_pieces(pieces):
+            terminal.show_end(end)

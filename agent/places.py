@@ -1,0 +1,45 @@
+"""Where things are on a host: the folders that everything else in agent.toml may lean on."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SYSTEM_CONFIG = Path("/etc/gitops-agent/agent.toml")
+SYSTEM_STATE = Path("/var/lib/gitops-agent")
+SYSTEM_CONTROL = Path("/run/gitops-agent/control.sock")
+LONGEST_SOCKET = 107
+"""Bytes in a socket's path (unix(7))."""
+
+
+class Places:
+    """The folders, which everything else in the file may lean on."""
+
+    def __init__(self, path: Path, document: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+        self.path = path.absolute()
+        self._environ = environ
+        self.state_dir = self.absolute(document.get("state_dir")) or self._default_state()
+        self.hooks_dir = (
+            self.absolute(document.get("hooks_dir")) or self.path.parent / "deploy_hooks"
+        )
+        own = self.state_dir / "control.sock"
+        self.control_socket = SYSTEM_CONTROL if self.state_dir == SYSTEM_STATE else own
+
+    def _default_state(self) -> Path:
+        """A service's folder where systemd or the file's place says so, else the user's own.
+
+        The same for `run` under systemd and for a person's `status` on the same file.
+        """
+        if self.path.parent == SYSTEM_CONFIG.parent:
+            return SYSTEM_STATE
+        given = self._environ.get("STATE_DIRECTORY")
+        if given:
+            return Path(given.split(":")[0])
+        base = self._environ.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(base).expanduser() / "gitops-agent"
+
+    def absolute(self, text: object) -> Path | None:
+        """`text` as a path, from the file's folder; None where it is no text."""
+        if not isinstance(text, str) or not text or "\0" in text:
+            return None
+        return Path(os.path.normpath(self.path.parent / Path(text).expanduser()))

@@ -1,0 +1,90 @@
+"""Journal rows to values. A row that makes no sense is put aside, so that it hurts only once."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import structlog
+
+from agent.model import (
+    Condition,
+    Deployment,
+    Hold,
+    Outcome,
+    Reason,
+    Retry,
+    Revision,
+    SyncRequest,
+    TargetState,
+)
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+def to_request(row: sqlite3.Row) -> SyncRequest:
+    return SyncRequest(
+        row["target"],
+        Reason(row["reason"]),
+        row["id"],
+        row["delivery"],
+        row["expected"],
+        bool(row["force"]),
+        row["actor"],
+    )
+
+
+def to_state(row: sqlite3.Row) -> TargetState:
+    held: Revision | None = row["held"]
+    retry: Revision | None = row["retry"]
+    return TargetState(
+        row["target"],
+        row["live"],
+        _time(row["live_since"]),
+        Condition(row["condition"]),
+        Hold(held, row["held_because"], row["held_by"]) if held else None,
+        Retry(retry, float(row["retry_at"])) if retry else None,
+        int(row["attempts"]),
+        row["attempted"],
+    )
+
+
+def to_deployment(row: sqlite3.Row) -> Deployment:
+    return Deployment(
+        id=row["id"],
+        target=row["target"],
+        revision=row["revision"],
+        previous=row["previous"],
+        reason=Reason(row["reason"]),
+        why=row["why"],
+        attempt=int(row["attempt"]),
+        started_at=float(row["started_at"]),
+        ended_at=_time(row["ended_at"]),
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        detail=row["detail"],
+        subject=row["subject"],
+        author=row["author"],
+        delivery=row["delivery"],
+    )
+
+
+def _time(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def sound(
+    db: sqlite3.Connection, table: str, rows: Iterable[sqlite3.Row], decode: Callable[[Any], T]
+) -> Iterator[T]:
+    """The rows as values. One that makes no sense is put aside, so that it hurts only once."""
+    key = {"requests": "id", "deployments": "id", "states": "target"}[table]
+    for row in list(rows):
+        try:
+            value = decode(row)
+        except (ValueError, TypeError, KeyError) as error:
+            content = json.dumps(dict(row), default=repr)
+            log.error("journal.row_quarantined", table=table, why=str(error), row=content)
+            db.execute("INSERT INTO quarantine (kind, content) VALUES (?, ?)", (table, content))
+            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))  # noqa: S608
+        else:
+            yield value
