@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Litestar, get, post
@@ -17,12 +17,11 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.params import Parameter
 from litestar.response import Response, Stream
 
-from agent import __version__
-from agent.config import Settings
+from agent import __version__, reports
 from agent.errors import JournalUnavailable
 from agent.journal import Journal, RequestResult
-from agent.model import Condition, Deployment, Reason, Revision, Step, SyncRequest, Target
-from agent.worker import Worker
+from agent.model import Deployment, Reason, Step, SyncRequest
+from agent.reports import Sources, Status
 
 _FOLLOW_EVERY = 0.1
 _CHUNK = 65536
@@ -30,57 +29,6 @@ _LONGEST_WAIT = 30.0
 
 
 # ---- what is said -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LookReport:
-    """The newest look at a target, whether or not it led to anything."""
-
-    result: str
-    why: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class TargetReport:
-    """One target, now. Times are Unix seconds, UTC."""
-
-    name: str
-    repo: str
-    branch: str
-    path: str
-    live: Revision | None
-    live_since: float | None
-    condition: Condition
-    held: Revision | None
-    held_because: str | None
-    retry_at: float | None
-    syncing: bool
-    waiting: bool
-    last: Deployment | None
-    look: LookReport | None
-    next_poll: float | None
-    last_webhook: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookReport:
-    """One webhook: when it last verified anything, and how often a signature was wrong."""
-
-    name: str
-    last_verified: float | None
-    refused: int
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    version: str
-    pid: int
-    healthy: bool
-    started_at: float
-    config: str
-    targets: list[TargetReport]
-    webhooks: list[WebhookReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,77 +57,13 @@ class LogPiece:
 # ---- what answers -----------------------------------------------------------------------------
 
 
-class Sources(Protocol):
-    """Where the answers come from; the service has all of it."""
-
-    @property
-    def settings(self) -> Settings: ...
-    @property
-    def journal(self) -> Journal: ...
-    @property
-    def worker(self) -> Worker: ...
-    @property
-    def started_at(self) -> float: ...
-    def healthy(self) -> bool: ...
-    def next_polls(self) -> dict[str, float]: ...
-    def webhooks(self) -> list[WebhookReport]: ...
-
-
-async def _status(sources: Sources, pid: int) -> Status:
-    settings, journal = sources.settings, sources.journal
-    names = tuple(settings.targets)
-    states, last, pushes = await asyncio.gather(
-        asyncio.wrap_future(journal.states(names)),
-        asyncio.wrap_future(journal.last(names)),
-        asyncio.wrap_future(journal.last_pushes(names)),
-    )
-    polls, now = sources.next_polls(), time.time()
-    reports = [
-        _report(sources.worker, target, states[name], last.get(name), pushes.get(name),
-                now + polls[name] if name in polls else None)
-        for name, target in settings.targets.items()
-    ]  # fmt: skip
-    return Status(
-        __version__, pid, sources.healthy(), sources.started_at, str(settings.path),
-        reports, sources.webhooks(),
-    )  # fmt: skip
-
-
-def _report(
-    worker: Worker, target: Target, state: Any, last: Deployment | None,
-    pushed: float | None, next_poll: float | None,
-) -> TargetReport:  # fmt: skip
-    box = worker.mailbox(target.name)
-    look = None
-    if box.last and box.looked_at:
-        look = LookReport(box.last.result, box.last.why, box.looked_at)
-    return TargetReport(
-        name=target.name,
-        repo=target.repo,
-        branch=target.branch,
-        path=str(target.path),
-        live=state.live,
-        live_since=state.live_since,
-        condition=state.condition,
-        held=state.hold.revision if state.hold else None,
-        held_because=state.hold.because if state.hold else None,
-        retry_at=state.retry.not_before if state.retry else None,
-        syncing=box.running is not None,
-        waiting=box.waiting is not None,
-        last=last,
-        look=look,
-        next_poll=next_poll,
-        last_webhook=pushed,
-    )
-
-
 def control_app(sources: Sources, pid: int) -> Litestar:
     """The control socket's application."""
 
     @get("/v1/status")
     async def status() -> Status:
         """Every target and webhook, now."""
-        return await _status(sources, pid)
+        return await reports.status(sources, pid)
 
     @get("/v1/history")
     async def history(

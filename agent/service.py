@@ -17,7 +17,7 @@ import uvloop
 from agent import config, logs, plan, systemd
 from agent.cancel import Cancel
 from agent.config import Settings
-from agent.control import WebhookReport, control_app
+from agent.control import control_app
 from agent.errors import AgentError, ConfigError, JournalUnavailable
 from agent.journal import Journal
 from agent.lock import own
@@ -25,6 +25,7 @@ from agent.model import Reason, SyncRequest, Target
 from agent.poller import Poller
 from agent.receiver import Receiver, public_app
 from agent.reconciler import Reconciler
+from agent.reports import WebhookReport
 from agent.repository import scrub_environment
 from agent.server import Limits, Server, bind
 from agent.worker import Worker

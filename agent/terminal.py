@@ -76,21 +76,6 @@ def stamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def state_of(target: Mapping[str, Any]) -> str:
-    """A target's state in one word."""
-    if target["syncing"]:
-        return "syncing"
-    if target["condition"] == "broken":
-        return "broken"
-    if target["look"] and target["look"]["result"] == "error":
-        return "error"
-    if target["retry_at"]:
-        return "retrying"
-    if target["held"]:
-        return "held"
-    return "up-to-date" if target["live"] else "waiting"
-
-
 def show_status(status: Mapping[str, Any]) -> None:
     out, now = console(), time.time()
     health = "" if status["healthy"] else ", STALLED: the poll or the journal does not move"
@@ -102,7 +87,7 @@ def show_status(status: Mapping[str, Any]) -> None:
     for name, width in _COLUMNS:
         table.add_column(name, min_width=width, overflow="ellipsis", no_wrap=True)
     for target in status["targets"]:
-        word, last = state_of(target), target["last"]
+        word, last = target["state"], target["last"]
         ended = f"{last['outcome'] or 'running'} {ago(last['started_at'], now)}" if last else "-"
         poll = target["next_poll"]
         table.add_row(

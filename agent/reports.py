@@ -1,0 +1,165 @@
+"""What a running agent says of itself: every target and webhook, now, as frozen values.
+
+For whoever shows it: the control socket's answers, the page, the metrics. Times are Unix seconds,
+UTC.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from agent import __version__
+from agent.config import Settings
+from agent.journal import Journal
+from agent.model import Condition, Deployment, Revision, Target, TargetState
+from agent.worker import Mailbox, Worker
+
+
+class State(StrEnum):
+    """A target's state in one word; the first of these that is true of it."""
+
+    SYNCING = "syncing"
+    BROKEN = "broken"
+    ERROR = "error"
+    """The newest look could not be finished: remote down, disk full."""
+    RETRYING = "retrying"
+    HELD = "held"
+    UP_TO_DATE = "up-to-date"
+    WAITING = "waiting"
+    """Nothing is live yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookReport:
+    """The newest look at a target, whether or not it led to anything."""
+
+    result: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """One target, now."""
+
+    name: str
+    state: State
+    repo: str
+    branch: str
+    path: str
+    live: Revision | None
+    live_since: float | None
+    condition: Condition
+    held: Revision | None
+    held_because: str | None
+    retry_at: float | None
+    syncing: bool
+    waiting: bool
+    last: Deployment | None
+    look: LookReport | None
+    next_poll: float | None
+    last_webhook: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookReport:
+    """One webhook: when it last verified anything, and how often a signature was wrong."""
+
+    name: str
+    last_verified: float | None
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    version: str
+    pid: int
+    healthy: bool
+    started_at: float
+    config: str
+    targets: list[TargetReport]
+    webhooks: list[WebhookReport]
+
+
+class Sources(Protocol):
+    """Where the answers come from; the service has all of it."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def worker(self) -> Worker: ...
+    @property
+    def started_at(self) -> float: ...
+    def healthy(self) -> bool: ...
+    def next_polls(self) -> dict[str, float]: ...
+    def webhooks(self) -> list[WebhookReport]: ...
+
+
+async def status(sources: Sources, pid: int) -> Status:
+    """Every target and webhook, now. JournalUnavailable where the journal cannot be read."""
+    settings, journal = sources.settings, sources.journal
+    names = tuple(settings.targets)
+    states, last, pushes = await asyncio.gather(
+        asyncio.wrap_future(journal.states(names)),
+        asyncio.wrap_future(journal.last(names)),
+        asyncio.wrap_future(journal.last_pushes(names)),
+    )
+    polls, now = sources.next_polls(), time.time()
+    found = [
+        _target(
+            target, sources.worker.mailbox(name), states[name], last.get(name), pushes.get(name),
+            now + polls[name] if name in polls else None,
+        )
+        for name, target in settings.targets.items()
+    ]  # fmt: skip
+    return Status(
+        __version__, pid, sources.healthy(), sources.started_at, str(settings.path),
+        found, sources.webhooks(),
+    )  # fmt: skip
+
+
+def _target(
+    target: Target, box: Mailbox, state: TargetState, last: Deployment | None,
+    pushed: float | None, next_poll: float | None,
+) -> TargetReport:  # fmt: skip
+    look = None
+    if box.last and box.looked_at:
+        look = LookReport(box.last.result, box.last.why, box.looked_at)
+    return TargetReport(
+        name=target.name,
+        state=state_of(state, look, syncing=box.running is not None),
+        repo=target.repo,
+        branch=target.branch,
+        path=str(target.path),
+        live=state.live,
+        live_since=state.live_since,
+        condition=state.condition,
+        held=state.hold.revision if state.hold else None,
+        held_because=state.hold.because if state.hold else None,
+        retry_at=state.retry.not_before if state.retry else None,
+        syncing=box.running is not None,
+        waiting=box.waiting is not None,
+        last=last,
+        look=look,
+        next_poll=next_poll,
+        last_webhook=pushed,
+    )
+
+
+def state_of(known: TargetState, look: LookReport | None, *, syncing: bool) -> State:
+    """The one word for a target of which the journal knows `known` and `look` was the newest."""
+    if syncing:
+        return State.SYNCING
+    if known.condition is Condition.BROKEN:
+        return State.BROKEN
+    if look and look.result == "error":
+        return State.ERROR
+    if known.retry:
+        return State.RETRYING
+    if known.hold:
+        return State.HELD
+    return State.UP_TO_DATE if known.live else State.WAITING
