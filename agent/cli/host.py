@@ -9,6 +9,7 @@ import click
 from agent import terminal
 from agent.cli import base
 from agent.errors import Exit
+from agent.words import printable
 
 
 @click.command()
@@ -82,6 +83,6 @@ def check(config_file: str | None, *, as_json: bool) -> None:
         for one in findings:
             mark, colour = ("ok  ", "green") if one["ok"] else ("FAIL", "red")
             click.secho(mark, fg=colour, nl=False)
-            click.echo(f" {one['target']}: {terminal.printable(one['says'])}")
+            click.echo(f" {one['target']}: {printable(one['says'])}")
     if not all(one["ok"] for one in findings):
         raise click.exceptions.Exit(Exit.FAILED)

@@ -12,6 +12,7 @@ from agent import terminal
 from agent.cli import base
 from agent.client import Client
 from agent.errors import AgentError, Exit
+from agent.words import printable
 
 _BRIEFLY, _AT_LENGTH = 0.2, 25.0
 
@@ -58,7 +59,7 @@ def _wait(client: Client, number: int, *, quiet: bool) -> dict[str, Any]:
     while result["result"] is None:
         result = client.result(number, _AT_LENGTH)
     if not result["deployment"] and not quiet:
-        click.echo(f"{result['target']}: {result['result']}: {terminal.printable(result['why'])}")
+        click.echo(f"{result['target']}: {result['result']}: {printable(result['why'])}")
     return result
 
 

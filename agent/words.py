@@ -1,0 +1,34 @@
+"""How times and revisions are said to a person, and how a text from a repository is made harmless.
+
+For the terminal, the page and notices alike. Pure.
+"""
+
+from datetime import UTC, datetime
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, so that a commit message cannot steer a terminal."""
+    return "".join(one if one.isprintable() else "�" for one in text)
+
+
+def short(revision: str | None) -> str:
+    return revision[:10] if revision else "-"
+
+
+def span(seconds: float) -> str:
+    """A length of time as one says it: `0.4 s`, `45 s`, `3 min`, `2 h`, `5 d`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def ago(at: float | None, now: float) -> str:
+    return "never" if at is None else f"{span(now - at)} ago"
+
+
+def stamp(at: float) -> str:
+    """Local time, to the second."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
