@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import Revision, Target
-from agent.repository import WorkTree
+from agent.worktree import WorkTree
 
 _NAMED = 10
 

@@ -14,6 +14,7 @@ import pytest
 
 from agent import hooks, repository
 from agent.cancel import Cancel
+from agent.database import Database
 from agent.journal import Journal
 from agent.model import (
     Condition,
@@ -488,7 +489,7 @@ class Deaths:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = -1
         self.at = ""
-        for owner, name in ((Journal, "submit"), (repository, "_git"), (hooks, "run")):
+        for owner, name in ((Database, "submit"), (repository, "git"), (hooks, "run")):
             monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name), name))
 
     def _deadly(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -553,8 +554,8 @@ def test_a_death_at_any_step_ends_at_the_same_revision(
     assert {
         "before submit",
         "after submit",
-        "before _git",
-        "after _git",
+        "before git",
+        "after git",
         "before run",
         "after run",
     } == set(died)

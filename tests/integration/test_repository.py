@@ -13,7 +13,8 @@ from agent import repository
 from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.model import GitAccess, Secret, Source
-from agent.repository import Mirror, WorkTree, list_branches, without_credentials
+from agent.repository import Mirror, list_branches, without_credentials
+from agent.worktree import WorkTree
 from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http
 
 MAIN = "refs/heads/main"

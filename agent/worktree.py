@@ -1,0 +1,169 @@
+"""A checked-out tree, as git sees and moves it. Never looks at a remote; `releases` calls it."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from agent import repository
+from agent.cancel import Cancel
+from agent.errors import GitFailed
+from agent.model import REVISION, Revision
+from agent.repository import TIDY, check_revision, clear_locks
+
+log = structlog.get_logger()
+
+_LOCK_IS_DEAD = 600.0
+
+
+class WorkTree:
+    """An ordinary clone at a path. Says what is in it and moves it; never looks at a remote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._dir = path / ".git"
+
+    def _run(
+        self, arguments: Sequence[str], *, options: Sequence[str] = (), cancel: Cancel | None = None
+    ) -> str:
+        where = [f"--git-dir={self._dir}", f"--work-tree={self.path}"]
+        try:
+            return repository.git(
+                [*where, *arguments], cwd=self.path, options=options, cancel=cancel
+            )
+        except GitFailed as error:
+            if error.killed:
+                # It was ours, so what it left locked is ours to unlock.
+                clear_locks(self._dir)
+            raise
+
+    def exists(self) -> bool:
+        return self._dir.exists()
+
+    def create(self, url: str, revision: Revision) -> None:
+        """An empty clone for `revision`, in which a person finds the remote by its usual name."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        algorithm = "--object-format=" + ("sha1" if len(revision) == 40 else "sha256")
+        repository.git(
+            ["init", "--quiet", "--template=", algorithm, "--", str(self.path)], cwd=self.path
+        )
+        self._run(["remote", "add", "--", "origin", url])
+
+    def head(self) -> Revision | None:
+        """The revision that is checked out; None in a clone without one, or where there is none."""
+        with suppress(OSError):
+            text = (self._dir / "HEAD").read_text().strip()
+            if REVISION.fullmatch(text):
+                return text
+        with suppress(GitFailed):
+            return self._run(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).strip() or None
+        return None
+
+    def receive(self, mirror: Path, ref: str, revision: Revision, cancel: Cancel) -> None:
+        """Take `revision` and its history over from our mirror, as origin's branch."""
+        tracking = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
+        arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head"]
+        self._run(
+            [*arguments, "--", str(mirror), f"+{check_revision(revision)}:{tracking}"],
+            options=["protocol.file.allow=always"],
+            cancel=cancel,
+        )
+
+    def has(self, revision: Revision) -> bool:
+        with suppress(GitFailed):
+            self._run(["cat-file", "-e", f"{check_revision(revision)}^{{commit}}"])
+            return True
+        return False
+
+    def changed_by_hand(self) -> list[str]:
+        """Tracked paths whose content or mode is not what is checked out."""
+        arguments = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"]
+        listed = self._run([*arguments, "--ignore-submodules=all"])
+        return [entry[3:] for entry in listed.split("\0") if entry]
+
+    def save_patch(self, to: Path) -> None:
+        """What was changed by hand, staged or not, as a patch against the checked-out revision."""
+        form = ["--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames"]
+        self._run(["diff", *form, f"--output={to}", "HEAD", "--"])
+
+    def added(self, old: Revision | None, new: Revision) -> list[str]:
+        """The paths that `new` has and `old` does not."""
+        if old is None:
+            listed = self._run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", new])
+        else:
+            form = ["-r", "-z", "--name-only", "--no-renames", "--diff-filter=A"]
+            listed = self._run(["diff-tree", *form, check_revision(old), check_revision(new)])
+        return [path for path in listed.split("\0") if path]
+
+    def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
+        """The paths in which `old` and `new` differ, one a line, into the file `to`.
+
+        git quotes a path with a line break or a quote in it, as it always does in such lists.
+        """
+        if old is None:
+            arguments = [
+                "ls-tree",
+                "-r",
+                "--name-only",
+                "--full-tree",
+                check_revision(new),
+            ]
+        else:
+            form = ["-r", "--name-only", "--no-renames"]
+            arguments = [
+                "diff-tree",
+                *form,
+                check_revision(old),
+                check_revision(new),
+            ]
+        to.write_bytes(os.fsencode(self._run(arguments)))
+
+    def unpublished(self) -> bool:
+        """Whether the checked-out commit is on no branch, tag or remote branch of this clone."""
+        refs = self._run(["for-each-ref", "--count=1", "--contains=HEAD", "--format=%(refname)"])
+        return not refs.strip()
+
+    def keep_commit(self, name: str) -> str:
+        """Give the checked-out commit a branch of its own, so that it is never lost."""
+        branch = f"saved/{name}"
+        self._run(["branch", "--force", "--", branch, "HEAD"])
+        return branch
+
+    def checkout(self, revision: Revision, cancel: Cancel) -> None:
+        """Make the tree exactly `revision`, whatever tracked files were; others stay."""
+        self._end_old_lock()
+        arguments = ["checkout", "--quiet", "--force", "--detach", "--no-recurse-submodules"]
+        try:
+            self._run([*arguments, check_revision(revision), "--"], cancel=cancel)
+        except GitFailed as error:
+            if "not uptodate" in error.detail:
+                self._stop_assuming()
+            raise
+
+    def _stop_assuming(self) -> None:
+        """Have git see changes that somebody told it to overlook (--assume-unchanged).
+
+        The next attempt then finds them, saves them and goes on.
+        """
+        with suppress(GitFailed):
+            self._run(["update-index", "-q", "--really-refresh"])
+
+    def tidy(self) -> None:
+        """The same as a person's own git does now and then."""
+        if self.exists():
+            self._run(["gc", "--auto", "--quiet"], options=TIDY)
+
+    def _end_old_lock(self) -> None:
+        """A person's git holds the index for moments; a lock of long ago is a dead git's."""
+        lock = self._dir / "index.lock"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if time.time() - lock.stat().st_mtime > _LOCK_IS_DEAD:
+                lock.unlink()
+                log.warning("tree.unlocked", path=str(self.path), lock=str(lock))
+
+    def unlock(self) -> list[Path]:
+        """Remove the locks that a killed git left. Only for who knows that no other git runs."""
+        return clear_locks(self._dir)
