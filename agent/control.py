@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -17,14 +16,13 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.params import Parameter
 from litestar.response import Response, Stream
 
-from agent import __version__, reports
+from agent import __version__, reports, transcript
 from agent.errors import JournalUnavailable
-from agent.journal import Journal, RequestResult
-from agent.model import Deployment, Reason, Step, SyncRequest
+from agent.journal import RequestResult
+from agent.model import Deployment, Reason, SyncRequest
 from agent.reports import Sources, Status
+from agent.transcript import LogPiece
 
-_FOLLOW_EVERY = 0.1
-_CHUNK = 65536
 _LONGEST_WAIT = 30.0
 
 
@@ -43,15 +41,6 @@ class SyncAsk:
 class SyncAccepted:
     request: int
     target: str
-
-
-@dataclass(frozen=True, slots=True)
-class LogPiece:
-    """A line of a followed log: a step that begins, output, a step's end or the deployment's."""
-
-    step: Step | None = None
-    text: str | None = None
-    end: Deployment | None = None
 
 
 # ---- what answers -----------------------------------------------------------------------------
@@ -83,8 +72,9 @@ def control_app(sources: Sources, pid: int) -> Litestar:
     async def deployment_log(name: str, follow: bool = False) -> Stream:
         """The output of its hooks, as JSON lines of LogPiece; followed until it ends."""
         found = await _deployment(sources, name)
-        pieces = _log(sources.journal, sources.settings.state_dir / "logs", found.id, follow=follow)
-        return Stream(pieces, media_type="application/x-ndjson")
+        logs = sources.settings.state_dir / "logs"
+        pieces = transcript.follow(sources.journal, logs, found.id, to_its_end=follow)
+        return Stream(_lines(pieces), media_type="application/x-ndjson")
 
     @post("/v1/targets/{name:str}/sync", status_code=202)
     async def sync(name: str, data: SyncAsk) -> SyncAccepted:
@@ -152,39 +142,6 @@ async def _request(sources: Sources, number: int, wait: float) -> RequestResult:
                 return result
 
 
-async def _log(journal: Journal, folder: Path, name: str, *, follow: bool) -> AsyncIterator[bytes]:
-    """A deployment's log, step by step; with `follow`, as it grows, until the deployment ends."""
-    told: dict[int, int] = {}
-    ended: set[int] = set()
-    while True:
-        one = await asyncio.wrap_future(journal.deployment(name))
-        if one is None:
-            return
-        for step in one.steps:
-            if step.n not in told:
-                told[step.n] = 0
-                yield _piece(LogPiece(step=step))
-            path = folder / name / f"{step.n:02d}-{step.stage}-{step.name}.log"
-            while chunk := await asyncio.to_thread(_read, path, told[step.n]):
-                told[step.n] += len(chunk)
-                yield _piece(LogPiece(text=chunk.decode(errors="replace")))
-            if step.ended_at is not None and step.n not in ended:
-                ended.add(step.n)
-                yield _piece(LogPiece(step=step))
-        if one.ended_at is not None or not follow:
-            yield _piece(LogPiece(end=one))
-            return
-        await asyncio.sleep(_FOLLOW_EVERY)
-
-
-def _piece(piece: LogPiece) -> bytes:
-    return msgspec.json.encode(piece) + b"\n"
-
-
-def _read(path: Path, start: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            return file.read(_CHUNK)
-    except FileNotFoundError:
-        return b""
+async def _lines(pieces: AsyncIterator[LogPiece]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        yield msgspec.json.encode(piece) + b"\n"
