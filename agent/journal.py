@@ -4,6 +4,7 @@ Each fact is durable before what follows from it is done. Times are Unix seconds
 """
 
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -45,6 +46,7 @@ CREATE TABLE requests (
   done_at REAL, result TEXT, why TEXT, deployment TEXT);
 CREATE INDEX requests_open ON requests (target) WHERE done_at IS NULL;
 CREATE INDEX requests_by_time ON requests (made_at);
+CREATE INDEX requests_by_deployment ON requests (deployment, made_at) WHERE deployment NOTNULL;
 CREATE INDEX pushes_by_target ON requests (target, made_at) WHERE reason = 'push';
 
 CREATE TABLE deployments (
@@ -345,16 +347,30 @@ class Journal:
 
         return self.submit(work)
 
-    def history(self, target: str | None, limit: int) -> "Future[list[Deployment]]":
-        """The newest deployments first, without their steps."""
+    def history(
+        self, target: str | None, limit: int, *, since: float = 0.0, before: float = math.inf
+    ) -> "Future[list[Deployment]]":
+        """The newest deployments first, without their steps; those begun in [since, before)."""
 
         def work(db: sqlite3.Connection) -> list[Deployment]:
-            where, values = ("WHERE target = ?", (target,)) if target else ("", ())
+            where, values = ("target = ? AND", (target,)) if target else ("", ())
             rows = db.execute(
-                f"SELECT * FROM deployments {where} ORDER BY started_at DESC LIMIT ?",  # noqa: S608
-                (*values, limit),
+                f"SELECT * FROM deployments WHERE {where} started_at >= ? AND started_at < ?"  # noqa: S608
+                " ORDER BY started_at DESC LIMIT ?",
+                (*values, since, before, limit),
             )
             return list(sound(db, "deployments", rows, to_deployment))
+
+        return self.submit(work)
+
+    def asked_at(self, deployments: Iterable[str]) -> "Future[dict[str, float]]":
+        """When each deployment was first asked for; one that a poll or a start began is absent."""
+        names = tuple(deployments)
+
+        def work(db: sqlite3.Connection) -> dict[str, float]:
+            query = "SELECT min(made_at) FROM requests WHERE deployment = ?"
+            found = ((name, db.execute(query, (name,)).fetchone()[0]) for name in names)
+            return {name: at for name, at in found if at is not None}
 
         return self.submit(work)
 

@@ -258,3 +258,22 @@ def test_a_file_that_is_no_database_is_refused_with_a_message(tmp_path: Path) ->
         Journal(tmp_path)
     (tmp_path / "journal.db").unlink()
     Journal(tmp_path).close()
+
+
+def test_history_of_a_stretch_of_time(journal: Journal) -> None:
+    for n in range(5):
+        journal.begin(deployment(f"d{n}", at=10.0 + n), None, clears_hold=True)
+    got = journal.history("shop", 9, since=11.0, before=14.0).result()
+    assert [one.id for one in got] == ["d3", "d2", "d1"]
+    assert [one.id for one in journal.history(None, 1, before=12.0).result()] == ["d1"]
+    assert journal.history("other", 9, since=0.0).result() == []
+
+
+def test_when_a_deployment_was_first_asked_for(journal: Journal) -> None:
+    wish = SyncRequest("shop", Reason.MANUAL, actor="ada")
+    journal.request(wish, 7.0).result()
+    newest = journal.request(wish, 8.0).result()
+    journal.begin(deployment("asked", at=10.0), newest.id, clears_hold=True)
+    journal.close_requests(newest, "deployed", "", "asked", 20.0).result()
+    journal.begin(deployment("polled", at=30.0), None, clears_hold=True)
+    assert journal.asked_at(["asked", "polled", "unknown"]).result() == {"asked": 7.0}
