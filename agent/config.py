@@ -61,6 +61,7 @@ class Settings:
     history: float
     drain: float
     bind: str
+    metrics_bind: str | None
     poll_jitter: float
     webhooks: Mapping[str, Webhook]
     targets: Mapping[str, Target]
@@ -72,6 +73,11 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class _Server:
     bind: Bind = Bind("127.0.0.1:9000")
+
+
+@dataclass(frozen=True, slots=True)
+class _Metrics:
+    bind: Bind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,7 @@ class _File:
     history: Duration = Duration(90 * 86400.0)
     drain: Duration = Duration(80.0)
     server: _Server = _Server()
+    metrics: _Metrics = _Metrics()
     poll: _Poll = _Poll()
     webhooks: dict[str, _Webhook] = field(default_factory=dict)
 
@@ -209,6 +216,7 @@ def _settings(file: _File, places: Places) -> Settings:
         history=file.history,
         drain=file.drain,
         bind=file.server.bind,
+        metrics_bind=file.metrics.bind,
         poll_jitter=file.poll.jitter,
         webhooks=webhooks,
         targets=targets,
@@ -313,7 +321,7 @@ def _converter(places: Places, environ: Mapping[str, str]) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
     for kind, reader in readers(places, environ).items():
         converter.register_structure_hook(kind, reader)
-    for table in (_Server, _Poll, _Git, _Hook, _Target, _File):
+    for table in (_Server, _Metrics, _Poll, _Git, _Hook, _Target, _File):
         converter.register_structure_hook(table, _table(converter, table))
     converter.register_structure_hook(_TargetPoll, _short_form(_table(converter, _TargetPoll)))
     converter.register_structure_hook(_Webhook, _table(converter, _Webhook))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Litestar, get, post
+from litestar import Litestar, Request, get, post
 from litestar.exceptions import NotFoundException
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.params import Parameter
 from litestar.response import Response, Stream
@@ -91,15 +92,35 @@ def control_app(sources: Sources, pid: int) -> Litestar:
         """What came of a sync that was asked for; `wait` seconds for it at most."""
         return await _request(sources, number, min(wait, _LONGEST_WAIT))
 
+    metrics = metrics_route(sources)
+
     def unavailable(_: Any, error: JournalUnavailable) -> Response[dict[str, str]]:
         return Response({"detail": str(error)}, status_code=503)
 
     return Litestar(
-        [status, history, deployment, deployment_log, sync, request],
+        [status, history, deployment, deployment_log, sync, request, metrics],
         openapi_config=OpenAPIConfig("gitops-agent control", __version__),
         logging_config=None,
         exception_handlers={JournalUnavailable: unavailable},
         pdb_on_exception=False,
+    )
+
+
+def metrics_route(sources: Sources) -> HTTPRouteHandler:
+    """GET /metrics, for Prometheus."""
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        text, kind = await sources.scrape(request.headers.get("accept", ""))
+        return Response(text, headers={"content-type": kind})
+
+    return metrics
+
+
+def metrics_app(sources: Sources) -> Litestar:
+    """The metrics listener's application: /metrics and nothing else."""
+    return Litestar(
+        [metrics_route(sources)], openapi_config=None, logging_config=None, pdb_on_exception=False
     )
 
 

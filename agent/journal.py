@@ -23,12 +23,11 @@ from agent.model import (
     Push,
     Reason,
     Retry,
-    Step,
     SyncRequest,
     TargetState,
 )
 from agent.plan import Ending
-from agent.rows import sound, to_deployment, to_request, to_state
+from agent.rows import sound, steps, to_deployment, to_request, to_state
 
 T = TypeVar("T")
 
@@ -388,7 +387,7 @@ class Journal:
             if len(rows) != 1:
                 return None
             found = next(sound(db, "deployments", rows, to_deployment), None)
-            return replace(found, steps=_steps(db, found.id)) if found else None
+            return replace(found, steps=steps(db, found.id)) if found else None
 
         return self.submit(work)
 
@@ -467,12 +466,3 @@ def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> Syn
 def _state(db: sqlite3.Connection, target: str) -> TargetState:
     rows = db.execute("SELECT * FROM states WHERE target = ?", (target,))
     return next(sound(db, "states", rows, to_state), TargetState(target))
-
-
-def _steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
-    rows = db.execute(
-        "SELECT n, stage, name, started_at, ended_at, result FROM steps"
-        " WHERE deployment = ? ORDER BY n",
-        (deployment,),
-    )
-    return tuple(Step(*row) for row in rows)

@@ -22,10 +22,11 @@ from litestar.types import Receive, Scope, Send
 from agent.errors import JournalUnavailable, Malformed
 from agent.forges import FORGES
 from agent.forges.github import FORM, JSON
-from agent.forges.signature import Hmac
+from agent.forges.signature import Hmac, why_refused
 from agent.journal import Journal
 from agent.model import Delivery, Event, Ping, Push, SyncRequest, Webhook
 from agent.plan import Ignored, Routes
+from agent.tally import Tally
 
 log = structlog.get_logger()
 
@@ -37,6 +38,7 @@ _EVENT = re.compile(r"[a-z_]{1,64}")
 
 _UNAUTHORIZED = (401, {"error": "unauthorized"})
 _TOO_LARGE = (413, {"error": "too large", "most": MOST_BYTES})
+_NOT_RECORDED = (503, {"error": "the delivery could not be recorded"})
 
 Answer = tuple[int, Mapping[str, Any]]
 
@@ -63,10 +65,7 @@ class Receiver:
         self._clock = clock
         self._webhooks: Mapping[str, Webhook] = {}
         self._routes = Routes(())
-        self.seen: dict[str, float] = {}
-        """When each webhook last got a verified delivery of any kind, in Unix time."""
-        self.refused: dict[str, int] = {}
-        """How many deliveries of each webhook failed their signature since the start."""
+        self.tally = Tally()
 
     def track(self, webhooks: Mapping[str, Webhook], routes: Routes) -> None:
         """The webhooks and targets there are, from a configuration that was read (again)."""
@@ -75,6 +74,16 @@ class Receiver:
 
     async def answer(self, name: str, scope: Scope, receive: Receive) -> Answer:
         """What to answer to a request for /webhook/`name` (CONTRACT: HTTP)."""
+        try:
+            status, body = await self._answer(name, scope, receive)
+        except OSError as error:
+            # The spool could not be written: no room for the body, so no false 202 either.
+            log.error("delivery.not_read", why=str(error))
+            status, body = _NOT_RECORDED
+        self.tally.answered(name, status, body)
+        return status, body
+
+    async def _answer(self, name: str, scope: Scope, receive: Receive) -> Answer:
         webhook = self._webhooks.get(name)
         if webhook is None:
             return 404, {"error": "not found"}
@@ -95,9 +104,9 @@ class Receiver:
                 return 408, {"error": "request timeout"}
             secret = signer.matched(headers.get(forge.SIGNATURE_HEADER))
             if secret is None:
-                self._refuse(name, scope)
+                self._refuse(webhook, headers, scope)
                 return _UNAUTHORIZED
-            self.seen[name] = self._clock()
+            self.tally.verified[name] = self._clock()
             try:
                 delivery = _delivery(webhook, headers, secret)
                 parse = forge.parse
@@ -113,10 +122,13 @@ class Receiver:
                 return 400, {"error": "bad request"}
         return await self._take(delivery, event)
 
-    def _refuse(self, name: str, scope: Scope) -> None:
-        self.refused[name] = self.refused.get(name, 0) + 1
+    def _refuse(self, webhook: Webhook, headers: Mapping[bytes, bytes], scope: Scope) -> None:
+        forge = FORGES[webhook.provider]
+        why = why_refused(headers, forge.SIGNATURE_HEADER, forge.SHA1_HEADER)
         client = scope.get("client")
-        log.warning("delivery.refused", webhook=name, client=client[0] if client else "unix")
+        address = client[0] if client else "unix"
+        self.tally.refuse(webhook.name, why, headers, address, self._clock())
+        log.warning("delivery.refused", webhook=webhook.name, client=address, why=why.value)
 
     async def _take(self, delivery: Delivery, event: Event) -> Answer:
         told = log.bind(
@@ -147,7 +159,7 @@ class Receiver:
             receipt = await asyncio.wrap_future(received)
         except JournalUnavailable as error:
             told.error("delivery.not_recorded", why=str(error))
-            return 503, {"error": "the delivery could not be recorded"}
+            return _NOT_RECORDED
         body = {"delivery": delivery.id, "targets": targets}
         if receipt.duplicate:
             told.info("delivery.duplicate")
@@ -229,12 +241,7 @@ def public_app(receiver: Receiver, healthy: Callable[[], bool]) -> Litestar:
 
     @asgi("/webhook", is_mount=True, copy_scope=False)
     async def webhook(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            answer = await receiver.answer(_webhook_name(scope), scope, receive)
-        except OSError as error:
-            # The spool could not be written: no room for the body, so no false 202 either.
-            log.error("delivery.not_read", why=str(error))
-            answer = (503, {"error": "the delivery could not be recorded"})
+        answer = await receiver.answer(_webhook_name(scope), scope, receive)
         # Where the body was not read to its end, the server reads the rest away, in its time.
         await _send(send, answer)
 

@@ -12,8 +12,10 @@ from typing import Protocol
 
 from agent import __version__
 from agent.config import Settings
+from agent.forges.signature import Refusal
 from agent.journal import Journal
 from agent.model import Condition, Deployment, Revision, Target, TargetState
+from agent.tally import Refused, Tally
 from agent.worker import Mailbox, Worker
 
 
@@ -59,17 +61,34 @@ class TargetReport:
     waiting: bool
     last: Deployment | None
     look: LookReport | None
+    good_at: float | None
+    """When a look last ended with the branch's end live; since the start, else its live_since."""
     next_poll: float | None
     last_webhook: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookReport:
-    """One webhook: when it last verified anything, and how often a signature was wrong."""
+    """One webhook since the start: when it last verified anything, and what it refused."""
 
     name: str
     last_verified: float | None
     refused: int
+    """How many deliveries had no right signature; `refusals` has them by reason."""
+    refusals: dict[Refusal, Refused]
+    ignored: dict[str, int]
+    """How many verified deliveries led to nothing, by reason."""
+
+
+def webhook_report(name: str, tally: Tally) -> WebhookReport:
+    refusals = tally.refused.get(name, {})
+    return WebhookReport(
+        name=name,
+        last_verified=tally.verified.get(name),
+        refused=sum(one.count for one in refusals.values()),
+        refusals=refusals,
+        ignored={why: count for (one, why), count in tally.ignored.items() if one == name},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +112,25 @@ class Sources(Protocol):
     @property
     def worker(self) -> Worker: ...
     @property
+    def tally(self) -> Tally: ...
+    @property
     def started_at(self) -> float: ...
     def healthy(self) -> bool: ...
     def next_polls(self) -> dict[str, float]: ...
-    def webhooks(self) -> list[WebhookReport]: ...
+    async def scrape(self, accept: str) -> tuple[bytes, str]: ...
 
 
 async def status(sources: Sources, pid: int) -> Status:
     """Every target and webhook, now. JournalUnavailable where the journal cannot be read."""
+    return Status(
+        __version__, pid, sources.healthy(), sources.started_at, str(sources.settings.path),
+        await targets(sources),
+        [webhook_report(name, sources.tally) for name in sources.settings.webhooks],
+    )  # fmt: skip
+
+
+async def targets(sources: Sources) -> list[TargetReport]:
+    """Every target, now. JournalUnavailable where the journal cannot be read."""
     settings, journal = sources.settings, sources.journal
     names = tuple(settings.targets)
     states, last, pushes = await asyncio.gather(
@@ -109,17 +139,13 @@ async def status(sources: Sources, pid: int) -> Status:
         asyncio.wrap_future(journal.last_pushes(names)),
     )
     polls, now = sources.next_polls(), time.time()
-    found = [
+    return [
         _target(
             target, sources.worker.mailbox(name), states[name], last.get(name), pushes.get(name),
             now + polls[name] if name in polls else None,
         )
         for name, target in settings.targets.items()
     ]  # fmt: skip
-    return Status(
-        __version__, pid, sources.healthy(), sources.started_at, str(settings.path),
-        found, sources.webhooks(),
-    )  # fmt: skip
 
 
 def _target(
@@ -145,6 +171,7 @@ def _target(
         waiting=box.waiting is not None,
         last=last,
         look=look,
+        good_at=box.good_at or state.live_since,
         next_poll=next_poll,
         last_webhook=pushed,
     )

@@ -15,6 +15,7 @@ from agent.model import (
     Reason,
     Retry,
     Revision,
+    Step,
     SyncRequest,
     TargetState,
 )
@@ -67,6 +68,16 @@ def to_deployment(row: sqlite3.Row) -> Deployment:
         author=row["author"],
         delivery=row["delivery"],
     )
+
+
+def steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
+    """What a deployment did, in its order."""
+    rows = db.execute(
+        "SELECT n, stage, name, started_at, ended_at, result FROM steps"
+        " WHERE deployment = ? ORDER BY n",
+        (deployment,),
+    )
+    return tuple(Step(*row) for row in rows)
 
 
 def _time(value: Any) -> float | None:

@@ -17,15 +17,15 @@ import uvloop
 from agent import config, logs, plan, systemd
 from agent.cancel import Cancel
 from agent.config import Settings
-from agent.control import control_app
+from agent.control import control_app, metrics_app
 from agent.errors import AgentError, ConfigError, JournalUnavailable
 from agent.journal import Journal
 from agent.lock import own
+from agent.metrics import Metrics
 from agent.model import Reason, SyncRequest, Target
 from agent.poller import Poller
 from agent.receiver import Receiver, public_app
 from agent.reconciler import Reconciler
-from agent.reports import WebhookReport
 from agent.repository import scrub_environment
 from agent.server import Limits, Server, bind
 from agent.worker import Worker
@@ -63,6 +63,9 @@ class Service:
         self.worker = Worker(self.reconciler, self.journal)
         self.poller = Poller(self.worker.poll)
         self.receiver = Receiver(self.journal, self.worker.wish)
+        self.tally = self.receiver.tally
+        self._metrics = Metrics(self)
+        self.worker.on_deployment.append(self._metrics.deployed)
 
     # ---- start and stop -----------------------------------------------------------------------
 
@@ -78,19 +81,14 @@ class Service:
                 passed or [bind(self.settings.bind)],
                 Limits(),
             )
-            self.settings.control_socket.parent.mkdir(parents=True, exist_ok=True)
-            control = Server(
-                control_app(self, os.getpid()),
-                [bind(f"unix:{self.settings.control_socket}", mode=0o660)],
-                None,
-            )
+            inward = self._inward()
             self._heed_signals()
             async with asyncio.TaskGroup() as tasks:
-                control_task = tasks.create_task(control.run(), name="control")
+                inward_tasks = [tasks.create_task(one.run(), name="control") for one in inward]
                 public_task = tasks.create_task(public.run(), name="receiver")
                 probing = tasks.create_task(self._probe(), name="probe")
                 tidying = tasks.create_task(self._tidy(), name="tidy")
-                await asyncio.gather(control.ready(), public.ready())
+                await asyncio.gather(*(one.ready() for one in (*inward, public)))
                 self.poller.start()
                 self.poller.track(self.settings.targets, self.settings.poll_jitter)
                 self._wish_at_start()
@@ -106,8 +104,9 @@ class Service:
                 await public_task
                 await self._drain()
                 probing.cancel()
-                control.stop()
-                await control_task
+                for one in inward:
+                    one.stop()
+                await asyncio.gather(*inward_tasks)
         finally:
             self._cancel.set()
             self.reconciler.close()
@@ -115,6 +114,16 @@ class Service:
             for lock in self._path_locks.values():
                 os.close(lock)
         log.info("agent.stopped")
+
+    def _inward(self) -> list[Server]:
+        """The servers for those inside: the control socket, and the metrics where configured."""
+        socket, address = self.settings.control_socket, self.settings.metrics_bind
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        control = bind(f"unix:{socket}", mode=0o660)
+        servers = [Server(control_app(self, os.getpid()), [control], None)]
+        if address:
+            servers.append(Server(metrics_app(self), [bind(address)], Limits()))
+        return servers
 
     def _say_ready(self, public: Server) -> None:
         count = len(self.settings.targets)
@@ -169,7 +178,7 @@ class Service:
             log.error("reload.refused", why=str(error), kept="the configuration before")
             return
         old, self.settings = self.settings, new
-        fixed = ("bind", "state_dir", "control_socket", "parallel")
+        fixed = ("bind", "metrics_bind", "state_dir", "control_socket", "parallel")
         later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
         logs.hide(secret for webhook in new.webhooks.values() for secret in webhook.secrets)
         self._track(new)
@@ -231,8 +240,5 @@ class Service:
     def next_polls(self) -> dict[str, float]:
         return self.poller.next_polls()
 
-    def webhooks(self) -> list[WebhookReport]:
-        return [
-            WebhookReport(name, self.receiver.seen.get(name), self.receiver.refused.get(name, 0))
-            for name in self.settings.webhooks
-        ]
+    async def scrape(self, accept: str) -> tuple[bytes, str]:
+        return await self._metrics.scrape(accept)

@@ -7,6 +7,7 @@ runs is ever cancelled by a newer one. Lives in the event loop's thread.
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Mailbox:
     """What the newest look came to, whether or not it deployed anything."""
     looked_at: float | None = None
     """Unix time of the end of that look."""
+    good_at: float | None = None
+    """Unix time at which a look last ended with the branch's end live."""
     errors: int = 0
     """Syncs in a row that could not be finished: remote down, disk full."""
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,6 +60,10 @@ class Worker:
         self._clock = clock
         self._boxes: dict[str, Mailbox] = {}
         self._stopping = False
+        self.syncs: Counter[tuple[str, Reason, str]] = Counter()
+        """Syncs since the start, by target, reason and result."""
+        self.on_deployment: list[Callable[[str], None]] = []
+        """Each is called with the id of every deployment that has ended. They must not block."""
 
     def mailbox(self, target: str) -> Mailbox:
         return self._boxes.setdefault(target, Mailbox())
@@ -95,7 +102,7 @@ class Worker:
             # A fault of ours: this target is tried again later, and the others go on.
             log.exception("sync.crashed", target=request.target)
             synced = Synced("error", "the agent failed at this; its log says how")
-        box.last, box.looked_at = synced, self._clock()
+        self._remember(box, request, synced)
         failed = synced.result == "error"
         box.errors = box.errors + 1 if failed else 0
         if failed:
@@ -110,6 +117,15 @@ class Worker:
             await self._close(request, synced)
         finished, box.finished = box.finished, asyncio.Event()
         finished.set()
+
+    def _remember(self, box: Mailbox, request: SyncRequest, synced: Synced) -> None:
+        box.last, box.looked_at = synced, self._clock()
+        if synced.result in ("deployed", "up-to-date"):
+            box.good_at = box.looked_at
+        self.syncs[request.target, request.reason, synced.result] += 1
+        if synced.deployment:
+            for tell in self.on_deployment:
+                tell(synced.deployment)
 
     async def _close(self, request: SyncRequest, synced: Synced) -> None:
         closed: Future[None] = self._journal.close_requests(

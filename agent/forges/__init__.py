@@ -16,6 +16,7 @@ class Forge(Protocol):
     ID_HEADER: bytes
     EVENT_HEADER: bytes
     SIGNATURE_HEADER: bytes
+    SHA1_HEADER: bytes
 
     def signer(self, secrets: tuple[bytes, ...]) -> Hmac: ...
 

@@ -17,6 +17,7 @@ from agent.model import REVISION, Event, Other, Ping, Push
 ID_HEADER = b"x-github-delivery"
 EVENT_HEADER = b"x-github-event"
 SIGNATURE_HEADER = b"x-hub-signature-256"
+SHA1_HEADER = b"x-hub-signature"
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
+from enum import StrEnum
 
 _HEX_SHA256 = re.compile(rb"sha256=([0-9a-f]{64})")
 _NO_DIGEST = b"0" * 64
@@ -33,3 +35,27 @@ class Hmac:
         digest = form[1] if form else _NO_DIGEST
         verdicts = [hmac.compare_digest(mac.hexdigest().encode(), digest) for mac in self._macs]
         return verdicts.index(True) if form and any(verdicts) else None
+
+
+class Refusal(StrEnum):
+    """Why a signature was not right, as far as a delivery's head tells. For the operator only."""
+
+    UNSIGNED = "unsigned"
+    SHA1_ONLY = "sha1-only"
+    MALFORMED = "malformed"
+    """A signature header, but no SHA-256 in hex."""
+    ENCODED = "encoded"
+    """The body was compressed on its way: a signature is of the bytes as they were sent."""
+    MISMATCH = "mismatch"
+    """Another secret, or another body than the one that was signed."""
+
+
+def why_refused(headers: Mapping[bytes, bytes], name: bytes, sha1_name: bytes) -> Refusal:
+    """Why no secret matched the signature that header `name` claims."""
+    claimed = headers.get(name)
+    if claimed is None:
+        return Refusal.SHA1_ONLY if sha1_name in headers else Refusal.UNSIGNED
+    if not _HEX_SHA256.fullmatch(claimed):
+        return Refusal.MALFORMED
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    return Refusal.MISMATCH if encoding == b"identity" else Refusal.ENCODED

@@ -62,7 +62,9 @@ def test_status_in_json(live: Agent) -> None:
     assert target["live"] == live.first  # type: ignore[attr-defined]
     assert target["last"]["outcome"] == "deployed"
     assert answer["healthy"] is True
-    assert answer["webhooks"] == [{"name": "github", "last_verified": None, "refused": 0}]
+    assert answer["webhooks"] == [
+        {"name": "github", "last_verified": None, "refused": 0, "refusals": {}, "ignored": {}}
+    ]
 
 
 def test_history_says_why_and_cannot_steer_a_terminal(live: Agent) -> None:

@@ -10,6 +10,7 @@ from litestar.testing import TestClient
 
 from agent import plan
 from agent.errors import JournalUnavailable
+from agent.forges.signature import Refusal
 from agent.journal import Journal
 from agent.model import Reason, SyncRequest, Target, Webhook
 from agent.receiver import MOST_BYTES, Receiver, public_app
@@ -80,7 +81,7 @@ def test_an_older_secret_still_matches(house: House, capsys: pytest.CaptureFixtu
 def test_ping(house: House) -> None:
     answer = house.send("ping", {"zen": "Design for failure.", "hook_id": 1})
     assert (answer.status_code, answer.json()) == (200, {"status": "pong"})
-    assert house.receiver.seen == {"github": 1000.0}
+    assert house.receiver.tally.verified == {"github": 1000.0}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,7 @@ def test_what_is_ignored_says_why(house: House, event, payload, reason) -> None:
     answer = house.send(event, payload)
     assert (answer.status_code, answer.json()) == (200, {"status": "ignored", "reason": reason})
     assert house.wishes == []
+    assert house.receiver.tally.ignored == {("github", reason): 1}
 
 
 def test_every_forgery_gets_one_answer(house: House) -> None:
@@ -129,7 +131,47 @@ def test_every_forgery_gets_one_answer(house: House) -> None:
     assert len(answers) == 1
     assert answers.pop()[:2] == (401, b'{"error":"unauthorized"}')
     assert house.wishes == []
-    assert house.receiver.refused == {"github": 10}
+    refused = house.receiver.tally.refused["github"]
+    assert {why.value: one.count for why, one in refused.items()} == {
+        "sha1-only": 1,
+        "malformed": 6,
+        "mismatch": 3,
+    }
+    assert house.receiver.tally.answers == {("github", "refused"): 10}
+    assert refused[Refusal.MISMATCH].agent == "GitHub-Hookshot/044aadd"
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"X-Hub-Signature-256": None, "X-Hub-Signature": None}, Refusal.UNSIGNED),
+        ({"X-Hub-Signature-256": None}, Refusal.SHA1_ONLY),
+        ({"X-Hub-Signature-256": "sha256=nonsense"}, Refusal.MALFORMED),
+        ({"X-Hub-Signature-256": "sha256=" + "0" * 64}, Refusal.MISMATCH),
+        (
+            {"X-Hub-Signature-256": "sha256=" + "0" * 64, "Content-Encoding": "gzip"},
+            Refusal.ENCODED,
+        ),
+    ],
+)
+def test_why_a_signature_was_not_right_is_kept_for_the_operator(
+    house: House, changed: dict[str, str | None], why: Refusal
+) -> None:
+    headers, body = delivery("push", push_payload(URL, SHA), NEW, number="the-id")
+    sent = {name: value for name, value in {**headers, **changed}.items() if value is not None}
+    sent["User-Agent"] = "\x07 Bad\x1b[31m " + "x" * 100
+    assert house.client.post("/webhook/github", content=body, headers=sent).status_code == 401
+    ((found, refused),) = house.receiver.tally.refused["github"].items()
+    assert (found, refused.count, refused.at, refused.delivery) == (why, 1, 1000.0, "the-id")
+    assert refused.agent.startswith(" Bad[31m xxx")
+    assert len(refused.agent) < 64
+
+
+def test_requests_for_no_webhook_are_counted_without_their_name(house: House) -> None:
+    for name in ("gitlab", "x" * 1000, "github/"):
+        assert house.client.post(f"/webhook/{name}", content=b"").status_code == 404
+    assert house.receiver.tally.unknown == 3
+    assert house.receiver.tally.answers == {}
 
 
 def test_a_signature_header_that_comes_twice_is_none(house: House) -> None:

@@ -1,0 +1,75 @@
+"""What became of deliveries since the start, counted in memory: for status, metrics and doctor.
+
+Plain counters, so that they cost the receiver nothing; nothing in here is ever told to a sender.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.forges.signature import Refusal
+
+_WORDS = {
+    400: "malformed",
+    401: "refused",
+    405: "wrong-method",
+    408: "timed-out",
+    413: "too-large",
+    415: "wrong-type",
+    503: "not-recorded",
+}
+ANSWERS = ("queued", "duplicate", "pong", "ignored", *_WORDS.values())
+"""Every way in which a delivery to a webhook is answered, in a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The deliveries that one webhook refused for one reason. The last's sender is hearsay."""
+
+    count: int
+    at: float
+    """Unix time of the last."""
+    client: str
+    agent: str
+    """What the last called itself, such as `GitHub-Hookshot/044aadd`."""
+    delivery: str
+
+
+class Tally:
+    """Counts deliveries. No key is of a stranger's making, so nobody can make it grow."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, str]] = Counter()
+        """By webhook and answer."""
+        self.unknown = 0
+        """Requests for a webhook that there is not."""
+        self.ignored: Counter[tuple[str, str]] = Counter()
+        """By webhook and reason."""
+        self.verified: dict[str, float] = {}
+        """When each webhook last got a verified delivery of any kind, in Unix time."""
+        self.refused: dict[str, dict[Refusal, Refused]] = {}
+
+    def answered(self, webhook: str, status: int, body: Mapping[str, object]) -> None:
+        """A request for /webhook/`webhook` got this answer."""
+        if status == 404:
+            self.unknown += 1
+            return
+        word = str(body["status"]) if status < 300 else _WORDS[status]
+        self.answers[webhook, word] += 1
+        if word == "ignored":
+            self.ignored[webhook, str(body["reason"])] += 1
+
+    def refuse(
+        self, webhook: str, why: Refusal, headers: Mapping[bytes, bytes], client: str, now: float
+    ) -> None:
+        """A delivery's signature was not right."""
+        of_this = self.refused.setdefault(webhook, {})
+        before = of_this[why].count if why in of_this else 0
+        agent = _told(headers, b"user-agent")
+        of_this[why] = Refused(before + 1, now, client, agent, _told(headers, b"x-github-delivery"))
+
+
+def _told(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    """A header as a sender wrote it, cut short and without anything that steers a terminal."""
+    text = headers.get(name, b"")[:64].decode("latin-1")
+    return "".join(one for one in text if one.isprintable())
