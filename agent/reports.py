@@ -48,6 +48,8 @@ class TargetReport:
 
     name: str
     state: State
+    standing: State
+    """Its state but for a sync that is running, so that it does not change with every poll."""
     repo: str
     branch: str
     path: str
@@ -155,9 +157,11 @@ def _target(
     look = None
     if box.last and box.looked_at:
         look = LookReport(box.last.result, box.last.why, box.looked_at)
+    standing = standing_of(state, look)
     return TargetReport(
         name=target.name,
-        state=state_of(state, look, syncing=box.running is not None),
+        state=State.SYNCING if box.running else standing,
+        standing=standing,
         repo=target.repo,
         branch=target.branch,
         path=str(target.path),
@@ -177,10 +181,8 @@ def _target(
     )
 
 
-def state_of(known: TargetState, look: LookReport | None, *, syncing: bool) -> State:
-    """The one word for a target of which the journal knows `known` and `look` was the newest."""
-    if syncing:
-        return State.SYNCING
+def standing_of(known: TargetState, look: LookReport | None) -> State:
+    """The word for a target of which the journal knows `known` and `look` was the newest."""
     if known.condition is Condition.BROKEN:
         return State.BROKEN
     if look and look.result == "error":

@@ -114,7 +114,10 @@ def _targets(sources: Sources, targets: Sequence[TargetReport], now: float) -> I
     yield _gauge(
         "target_state", "1 for the state in which the target is, 0 for the others.",
         ["target", "state"],
-        [((one.name, word), one.state is word) for one in targets for word in State],
+        [
+            ((one.name, word), one.standing is word)
+            for one in targets for word in State if word is not State.SYNCING
+        ],
     )  # fmt: skip
     yield _gauge(
         "revision_info", "Always 1; the revision that is live.", ["target", "branch", "revision"],
