@@ -14,7 +14,7 @@ from contextlib import suppress
 import structlog
 import uvloop
 
-from agent import config, logs, plan, systemd
+from agent import config, logs, plan, systemd, traces
 from agent.cancel import Cancel
 from agent.config import Settings
 from agent.control import control_app, metrics_app
@@ -28,6 +28,7 @@ from agent.receiver import Receiver, public_app
 from agent.reconciler import Reconciler
 from agent.repository import scrub_environment
 from agent.server import Limits, Server, bind
+from agent.traces import Traces
 from agent.worker import Worker
 
 log = structlog.get_logger()
@@ -40,15 +41,18 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
     """Be the agent until SIGTERM. `environ` is the process's own, before it is scrubbed."""
     logs.set_up()
     logs.hide(secret for webhook in settings.webhooks.values() for secret in webhook.secrets)
+    tracing = traces.begin(environ)
     scrub_environment()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Service(settings, environ).run())
+        runner.run(Service(settings, environ, tracing).run())
 
 
 class Service:
     """One running agent."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], tracing: Traces | None = None
+    ) -> None:
         self.settings = settings
         self.started_at = time.time()
         self._environ = environ
@@ -66,6 +70,9 @@ class Service:
         self.tally = self.receiver.tally
         self._metrics = Metrics(self)
         self.worker.on_deployment.append(self._metrics.deployed)
+        self._tracing = tracing
+        if tracing:
+            tracing.follow(self)
 
     # ---- start and stop -----------------------------------------------------------------------
 
@@ -107,6 +114,8 @@ class Service:
                 for one in inward:
                     one.stop()
                 await asyncio.gather(*inward_tasks)
+                if self._tracing:
+                    await self._tracing.end()
         finally:
             self._cancel.set()
             self.reconciler.close()
