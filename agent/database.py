@@ -20,6 +20,7 @@ from agent.errors import AgentError, JournalUnavailable
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
+_PROBE = "CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL);"
 _BATCH = 512
 _STALLED_AFTER = 10.0
 
@@ -32,12 +33,13 @@ class Database:
     """
 
     def __init__(self, path: Path, schema: str, version: int) -> None:
-        self._connection = _open(path, schema, version)
+        self._name = path.stem
+        self._connection = _open(path, schema + _PROBE, version)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._busy_since: float | None = None
         self._failing = False
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=path.stem, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -53,7 +55,7 @@ class Database:
         """Have `work` done in the next transaction."""
         job = _Job(work)
         if self._closed:
-            job.future.set_exception(JournalUnavailable("the journal is closed"))
+            job.future.set_exception(JournalUnavailable(f"the {self._name} is closed"))
         else:
             self._jobs.put(job)
         return job.future
@@ -110,7 +112,8 @@ class Database:
         self._failing = True
         self._rollback()
         for job in batch:
-            job.future.set_exception(JournalUnavailable(f"the journal cannot be used: {error}"))
+            why = f"the {self._name} cannot be used: {error}"
+            job.future.set_exception(JournalUnavailable(why))
 
     def _rollback(self) -> None:
         if self._connection.in_transaction:
@@ -122,6 +125,14 @@ class Database:
         stuck = busy is not None and time.monotonic() - busy > _STALLED_AFTER
         return not (self._failing or stuck or self._closed)
 
+    def probe(self, now: float) -> "Future[None]":
+        """Write one small row, to learn whether the disk has room again."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (now,))
+
+        return self.submit(work)
+
 
 class _Job:
     __slots__ = ("answer", "future", "work")
@@ -129,6 +140,8 @@ class _Job:
     def __init__(self, work: Work[Any]) -> None:
         self.work = work
         self.future: Future[Any] = Future()
+        # What is queued is done, even where nobody waits for it any more.
+        self.future.set_running_or_notify_cancel()
         self.answer: Any = None
 
 
@@ -136,14 +149,14 @@ def _open(path: Path, schema: str, version: int) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     except sqlite3.Error as error:
-        raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
+        raise JournalUnavailable(f"the {path.stem} {path} cannot be opened: {error}") from error
     db.row_factory = sqlite3.Row
     try:
         _prepare(db, path, schema, version)
     except BaseException as error:
         db.close()
         if isinstance(error, sqlite3.Error):
-            raise JournalUnavailable(f"the journal {path} cannot be opened: {error}") from error
+            raise JournalUnavailable(f"the {path.stem} {path} cannot be opened: {error}") from error
         raise
     return db
 
@@ -156,7 +169,7 @@ def _prepare(db: sqlite3.Connection, path: Path, schema: str, version: int) -> N
         found = cursor.fetchone()[0]
     if found > version:
         raise AgentError(
-            f"the journal {path} was written by a newer gitops-agent (schema {found}, this one"
+            f"the {path.stem} {path} was written by a newer gitops-agent (schema {found}, this one"
             f" knows {version}); install that version again, or move the file away"
         )
     if found == 0:

@@ -1,13 +1,13 @@
-"""The journal: deliveries, requests, deployments and steps, in SQLite.
+"""The journal: requests, deployments and steps, in SQLite.
 
 Each fact is durable before what follows from it is done. Times are Unix seconds, UTC.
 """
 
-import json
+import itertools
 import math
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,10 @@ from typing import TypeVar
 from agent.database import Database, Work
 from agent.lock import own
 from agent.model import (
-    Delivery,
     Deployment,
     Hold,
+    Letter,
     Outcome,
-    Push,
     Reason,
     Retry,
     SyncRequest,
@@ -33,11 +32,8 @@ T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE deliveries (
-  webhook TEXT NOT NULL, id TEXT NOT NULL, received_at REAL NOT NULL, ref TEXT NOT NULL,
-  revision TEXT, secret INTEGER NOT NULL, targets TEXT NOT NULL,
-  PRIMARY KEY (webhook, id)) WITHOUT ROWID;
-CREATE INDEX deliveries_by_time ON deliveries (received_at);
+CREATE TABLE cursors (
+  inbox TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE requests (
   id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, reason TEXT NOT NULL,
@@ -69,17 +65,7 @@ CREATE TABLE states (
 
 CREATE TABLE quarantine (
   at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, kind TEXT NOT NULL, content TEXT NOT NULL);
-
-CREATE TABLE probe (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL NOT NULL);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a delivery: its requests, or that it was known already."""
-
-    requests: tuple[SyncRequest, ...]
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +94,7 @@ class Journal:
         except BaseException:
             os.close(self._lock)
             raise
+        self._numbers = itertools.count(self._do(_highest_request) + 1)
         self._closed = False
 
     def close(self) -> None:
@@ -131,38 +118,52 @@ class Journal:
 
     def probe(self, now: float) -> "Future[None]":
         """Write one small row, to learn whether the disk has room again."""
+        return self._db.probe(now)
+
+    # ---- letters and requests ---------------------------------------------------------------
+
+    def read_up_to(self, inbox: str) -> "Future[int]":
+        """The place of the last letter of this inbox whose requests are here; 0 for none."""
+
+        def work(db: sqlite3.Connection) -> int:
+            row = db.execute("SELECT n FROM cursors WHERE inbox = ?", (inbox,)).fetchone()
+            return int(row["n"]) if row else 0
+
+        return self.submit(work)
+
+    def take(
+        self, inbox: str, letters: Sequence[Letter]
+    ) -> "tuple[list[SyncRequest], Future[None]]":
+        """Make a request for each target of `letters`, and remember that they were read.
+
+        The requests may be acted on before the Future has resolved: the inbox has them too.
+        """
+        requests = [
+            (self._numbered(wish), letter.received_at)
+            for letter in letters
+            for wish in _wishes(letter)
+        ]
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (now,))
+            for one, made_at in requests:
+                _insert_request(db, one, made_at)
+            db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (inbox, letters[-1].n))
 
-        return self.submit(work)
-
-    # ---- deliveries and requests ------------------------------------------------------------
-
-    def receive(
-        self, delivery: Delivery, push: Push, targets: tuple[str, ...], now: float
-    ) -> "Future[Receipt]":
-        """Make a delivery and a request for each of its targets durable, once."""
-
-        def work(db: sqlite3.Connection) -> Receipt:
-            row = (delivery.webhook, delivery.id, now, push.ref, push.revision, delivery.secret)
-            inserted = db.execute(
-                "INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*row, json.dumps(targets)),
-            )
-            if not inserted.rowcount:
-                return Receipt((), duplicate=True)
-            wishes = (
-                SyncRequest(name, Reason.PUSH, delivery=delivery.id, expected=push.revision)
-                for name in targets
-            )
-            return Receipt(tuple(_insert_request(db, one, now) for one in wishes), duplicate=False)
-
-        return self.submit(work)
+        return [one for one, _ in requests], self.submit(work)
 
     def request(self, request: SyncRequest, now: float) -> "Future[SyncRequest]":
         """Make a person's wish durable; gives it back with its id."""
-        return self.submit(lambda db: _insert_request(db, request, now))
+        numbered = self._numbered(request)
+
+        def work(db: sqlite3.Connection) -> SyncRequest:
+            _insert_request(db, numbered, now)
+            return numbered
+
+        return self.submit(work)
+
+    def _numbered(self, request: SyncRequest) -> SyncRequest:
+        """With an id of its own, before it is in the file: this is the file's one writer."""
+        return replace(request, id=next(self._numbers))
 
     def open_requests(self) -> list[SyncRequest]:
         """Every wish that was acknowledged and not looked at yet, oldest first."""
@@ -416,7 +417,6 @@ class Journal:
         """
 
         def work(db: sqlite3.Connection) -> list[str]:
-            db.execute("DELETE FROM deliveries WHERE received_at < ?", (before,))
             db.execute("DELETE FROM requests WHERE made_at < ? AND done_at NOTNULL", (before,))
             rows = db.execute(
                 "DELETE FROM deployments WHERE ended_at < ? AND started_at <"
@@ -452,14 +452,21 @@ def _interrupt(db: sqlite3.Connection, now: float, target: str | None) -> list[s
     return [one for (one,) in rows]
 
 
-def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> SyncRequest:
-    cursor = db.execute(
-        "INSERT INTO requests (target, reason, delivery, expected, force, actor, made_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (one.target, one.reason, one.delivery, one.expected, one.force, one.actor, now),
-    )
-    return SyncRequest(
-        one.target, one.reason, cursor.lastrowid, one.delivery, one.expected, one.force, one.actor
+def _highest_request(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'requests'").fetchone()
+    return int(row["seq"]) if row else 0
+
+
+def _wishes(letter: Letter) -> Iterator[SyncRequest]:
+    for name in letter.targets:
+        yield SyncRequest(name, Reason.PUSH, delivery=letter.delivery, expected=letter.revision)
+
+
+def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> None:
+    db.execute(
+        "INSERT INTO requests (id, target, reason, delivery, expected, force, actor, made_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (one.id, one.target, one.reason, one.delivery, one.expected, one.force, one.actor, now),
     )
 
 

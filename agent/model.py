@@ -1,10 +1,11 @@
 """Every noun of the agent, frozen. No I/O, no clock, no decisions.
 
 The words, in the order a push meets them: a *delivery* is an untrusted request, an *event* a
-verified one. A *target* is a repository, a branch, a path and its hooks. A *sync request* is a
-wish for a look at a target, with its reason; a *sync* is that look and what follows from it. A
-*deployment* is one attempt at a *revision*, with *steps* and an *outcome*. A *hold* means that a
-revision is not tried again by itself.
+verified one. A *letter* is a push delivery in the inbox: on disk, and so acknowledged. A *target*
+is a repository, a branch, a path and its hooks. A *sync request* is a wish for a look at a target,
+with its reason; a *sync* is that look and what follows from it. A *deployment* is one attempt at a
+*revision*, with *steps* and an *outcome*. A *hold* means that a revision is not tried again by
+itself.
 """
 
 import re
@@ -180,6 +181,18 @@ class Other:
 
 
 Event = Push | Ping | Other
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """An acknowledged push delivery in the inbox, and the targets that it wakes."""
+
+    n: int
+    """Its place in the inbox, from 1; a later one has a higher place."""
+    delivery: str
+    revision: Revision | None
+    targets: tuple[str, ...]
+    received_at: float
 
 
 @dataclass(frozen=True, slots=True)

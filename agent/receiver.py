@@ -23,8 +23,8 @@ from agent.errors import JournalUnavailable, Malformed
 from agent.forges import FORGES
 from agent.forges.github import FORM, JSON
 from agent.forges.signature import Hmac, why_refused
-from agent.journal import Journal
-from agent.model import Delivery, Event, Ping, Push, SyncRequest, Webhook
+from agent.inbox import Inbox
+from agent.model import Delivery, Event, Letter, Ping, Push, Webhook
 from agent.plan import Ignored, Routes
 from agent.tally import Tally
 
@@ -56,12 +56,12 @@ class Receiver:
 
     def __init__(
         self,
-        journal: Journal,
-        wish: Callable[[SyncRequest], None],
+        inbox: Inbox,
+        ring: Callable[[Letter], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal = journal
-        self._wish = wish
+        self._inbox = inbox
+        self._ring = ring
         self._clock = clock
         self._webhooks: Mapping[str, Webhook] = {}
         self._routes = Routes(())
@@ -152,21 +152,20 @@ class Receiver:
     async def _queue(
         self, told: Any, delivery: Delivery, push: Push, targets: tuple[str, ...]
     ) -> Answer:
-        """Only after the commit is a push acknowledged, and its targets woken."""
+        """Only after the commit is a push acknowledged, and its letter told of."""
         told = told.bind(ref=push.ref, revision=push.revision, targets=targets)
         try:
-            received = self._journal.receive(delivery, push, targets, self._clock())
-            receipt = await asyncio.wrap_future(received)
+            received = self._inbox.receive(delivery, push, targets, self._clock())
+            letter = await asyncio.wrap_future(received)
         except JournalUnavailable as error:
             told.error("delivery.not_recorded", why=str(error))
             return _NOT_RECORDED
         body = {"delivery": delivery.id, "targets": targets}
-        if receipt.duplicate:
+        if letter is None:
             told.info("delivery.duplicate")
             return 200, {"status": "duplicate", **body}
         told.info("delivery.queued")
-        for request in receipt.requests:
-            self._wish(request)
+        self._ring(letter)
         return 202, {"status": "queued", **body}
 
 

@@ -19,6 +19,8 @@ from agent.cancel import Cancel
 from agent.config import Settings
 from agent.control import control_app, metrics_app
 from agent.errors import AgentError, ConfigError, JournalUnavailable
+from agent.inbox import Inbox, Letters
+from agent.intake import Intake
 from agent.journal import Journal
 from agent.lock import own
 from agent.metrics import Metrics
@@ -66,7 +68,10 @@ class Service:
         )
         self.worker = Worker(self.reconciler, self.journal)
         self.poller = Poller(self.worker.poll)
-        self.receiver = Receiver(self.journal, self.worker.wish)
+        self.inbox = Inbox(settings.state_dir)
+        letters = Letters(self.inbox)
+        self.receiver = Receiver(self.inbox, letters.ring)
+        self.intake = Intake(letters, self.journal, self.worker.wish)
         self.tally = self.receiver.tally
         self._metrics = Metrics(self)
         self.worker.on_deployment.append(self._metrics.deployed)
@@ -99,6 +104,7 @@ class Service:
                 self.poller.start()
                 self.poller.track(self.settings.targets, self.settings.poll_jitter)
                 self._wish_at_start()
+                intake = tasks.create_task(self.intake.run(), name="intake")
                 self._say_ready(public)
 
                 await self._stop.wait()
@@ -109,6 +115,7 @@ class Service:
                 tidying.cancel()
                 public.stop()
                 await public_task
+                intake.cancel()
                 await self._drain()
                 probing.cancel()
                 for one in inward:
@@ -119,6 +126,7 @@ class Service:
         finally:
             self._cancel.set()
             self.reconciler.close()
+            self.inbox.close()
             self.journal.close()
             for lock in self._path_locks.values():
                 os.close(lock)
@@ -174,6 +182,7 @@ class Service:
     def _track(self, settings: Settings) -> None:
         self.reconciler.track(settings.targets)
         self.receiver.track(settings.webhooks, plan.Routes(settings.targets.values()))
+        self.intake.track(settings.targets)
 
     def _on_reload(self) -> None:
         """SIGHUP: read the configuration again. One with faults changes nothing."""
@@ -218,13 +227,14 @@ class Service:
     # ---- what runs beside ---------------------------------------------------------------------
 
     async def _probe(self) -> None:
-        """While the journal fails, try it now and then, so that it is known when it works again."""
+        """While a file fails, try it now and then, so that it is known when it works again."""
         while True:
             await asyncio.sleep(_PROBE_EVERY)
-            if not self.journal.healthy():
-                with suppress(JournalUnavailable):
-                    await asyncio.wrap_future(self.journal.probe(time.time()))
-                    log.info("journal.recovered")
+            for one in (self.inbox, self.journal):
+                if not one.healthy():
+                    with suppress(JournalUnavailable):
+                        await asyncio.wrap_future(one.probe(time.time()))
+                        log.info("journal.recovered")
 
     async def _tidy(self) -> None:
         """Forget what is older than the configured history, logs included; have git pack."""
@@ -232,6 +242,7 @@ class Service:
             before = time.time() - self.settings.history
             try:
                 gone = await asyncio.to_thread(self.journal.forget, before)
+                await asyncio.to_thread(self.inbox.forget, before, self.intake.read)
             except JournalUnavailable as error:
                 log.warning("journal.failed", why=str(error))
                 gone = []
@@ -244,7 +255,7 @@ class Service:
     # ---- what control asks --------------------------------------------------------------------
 
     def healthy(self) -> bool:
-        return self.journal.healthy() and self.poller.healthy()
+        return self.inbox.healthy() and self.journal.healthy() and self.poller.healthy()
 
     def next_polls(self) -> dict[str, float]:
         return self.poller.next_polls()

@@ -1,4 +1,4 @@
-"""The contract's table of answers, by Litestar's own test client and a real journal."""
+"""The contract's table of answers, by Litestar's own test client and a real inbox."""
 
 import json
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from litestar.testing import TestClient
 from agent import plan
 from agent.errors import JournalUnavailable
 from agent.forges.signature import Refusal
-from agent.journal import Journal
-from agent.model import Reason, SyncRequest, Target, Webhook
+from agent.inbox import Inbox
+from agent.model import Letter, Target, Webhook
 from agent.receiver import MOST_BYTES, Receiver, public_app
 from tests.remotes import delivery, push_payload, sign
 
@@ -23,10 +23,10 @@ SHA = "ab" * 20
 
 class House:
     def __init__(self, root: Path) -> None:
-        self.journal = Journal(root)
-        self.wishes: list[SyncRequest] = []
+        self.inbox = Inbox(root)
+        self.letters: list[Letter] = []
         self.healthy = True
-        self.receiver = Receiver(self.journal, self.wishes.append, lambda: 1000.0)
+        self.receiver = Receiver(self.inbox, self.letters.append, lambda: 1000.0)
         webhook = Webhook("github", "github", (NEW.encode(), OLD.encode()))
         targets = [
             Target("shop", URL, "main", Path("/srv/shop"), None, 60.0),
@@ -46,7 +46,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     one = House(tmp_path)
     with one.client:
         yield one
-    one.journal.close()
+    one.inbox.close()
 
 
 def test_a_push_is_queued_once_it_is_on_disk(house: House) -> None:
@@ -54,11 +54,8 @@ def test_a_push_is_queued_once_it_is_on_disk(house: House) -> None:
     assert answer.status_code == 202
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {"status": "queued", "delivery": "id-1", "targets": ["shop", "copy"]}
-    assert [(one.target, one.reason, one.expected, one.delivery) for one in house.wishes] == [
-        ("shop", Reason.PUSH, SHA, "id-1"),
-        ("copy", Reason.PUSH, SHA, "id-1"),
-    ]
-    assert house.journal.open_requests() == house.wishes
+    assert house.letters == [Letter(1, "id-1", SHA, ("shop", "copy"), 1000.0)]
+    assert house.inbox.after(0).result() == house.letters
 
 
 def test_the_same_delivery_again_is_a_duplicate(house: House) -> None:
@@ -66,7 +63,7 @@ def test_the_same_delivery_again_is_a_duplicate(house: House) -> None:
     answer = house.send(number="id-1")
     assert answer.status_code == 200
     assert answer.json() == {"status": "duplicate", "delivery": "id-1", "targets": ["shop", "copy"]}
-    assert len(house.wishes) == 2
+    assert len(house.letters) == 1
 
 
 def test_a_form_is_the_same(house: House) -> None:
@@ -101,7 +98,7 @@ def test_ping(house: House) -> None:
 def test_what_is_ignored_says_why(house: House, event, payload, reason) -> None:
     answer = house.send(event, payload)
     assert (answer.status_code, answer.json()) == (200, {"status": "ignored", "reason": reason})
-    assert house.wishes == []
+    assert house.letters == []
     assert house.receiver.tally.ignored == {("github", reason): 1}
 
 
@@ -130,7 +127,7 @@ def test_every_forgery_gets_one_answer(house: House) -> None:
     answers.add((changed.status_code, changed.content, tuple(sorted(changed.headers.items()))))
     assert len(answers) == 1
     assert answers.pop()[:2] == (401, b'{"error":"unauthorized"}')
-    assert house.wishes == []
+    assert house.letters == []
     refused = house.receiver.tally.refused["github"]
     assert {why.value: one.count for why, one in refused.items()} == {
         "sha1-only": 1,
@@ -270,13 +267,13 @@ def test_a_streamed_body_over_the_limit_is_refused_on_its_way(house: House) -> N
     assert answer.status_code == 413
 
 
-def test_a_journal_that_cannot_be_written_is_no_false_202(house: House) -> None:
-    house.journal.close()
+def test_an_inbox_that_cannot_be_written_is_no_false_202(house: House) -> None:
+    house.inbox.close()
     answer = house.send()
     assert answer.status_code == 503
-    assert house.wishes == []
+    assert house.letters == []
     with pytest.raises(JournalUnavailable):
-        house.journal.open_requests()
+        house.inbox.after(0).result()
 
 
 def test_no_room_to_spool_is_a_503(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

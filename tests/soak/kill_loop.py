@@ -104,7 +104,7 @@ def run(root: Path, kills: int, seed: int = 1) -> Figures:
     figures.tip_live = _becomes_live(agent, tip)
     agent.stop()
     figures.acknowledged = len(sender.acknowledged)
-    figures.lost = len(set(sender.acknowledged) - _recorded(agent))
+    figures.lost = len(set(sender.acknowledged) - _requested(agent))
     started = Counter((agent.root / "started").read_text().splitlines())
     figures.started_twice = sum(1 for count in started.values() if count > 1)
     return figures
@@ -122,9 +122,10 @@ def _becomes_live(agent: Agent, tip: str) -> bool:
     return False
 
 
-def _recorded(agent: Agent) -> set[str]:
+def _requested(agent: Agent) -> set[str]:
+    """The deliveries that became sync requests."""
     with closing(sqlite3.connect(agent.state_dir / "journal.db")) as db:
-        return {row[0] for row in db.execute("SELECT id FROM deliveries")}
+        return {row[0] for row in db.execute("SELECT delivery FROM requests")}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The journal, the worker and the plan against a small pure model, with crashes among its moves.
+"""Inbox, journal, worker and plan against a small pure model, with crashes among its moves.
 
 `python -m tests.soak.machine 100000` runs so many steps and prints one line.
 """
@@ -20,12 +20,14 @@ from hypothesis.stateful import (
 )
 
 from agent import plan
+from agent.inbox import Inbox
 from agent.journal import Journal
 from agent.model import (
     Condition,
     Delivery,
     Deployment,
     Failure,
+    Letter,
     Push,
     Reason,
     SyncRequest,
@@ -137,16 +139,19 @@ class Machine(RuleBasedStateMachine):
         self._start()
 
     def _start(self) -> None:
+        self.inbox = Inbox(Path(self._folder.name))
         self.journal = Journal(Path(self._folder.name))
         self.journal.recover(0.0)
         self.worker = Worker(Syncs(self.journal, self.world, self.counted), self.journal)
 
     def _crash(self) -> None:
         self.counted.crashes += 1
+        self.inbox.close()
         self.journal.close()
         self._start()
 
     def teardown(self) -> None:
+        self.inbox.close()
         self.journal.close()
         self._runner.close()
         self._folder.cleanup()
@@ -162,8 +167,7 @@ class Machine(RuleBasedStateMachine):
         number = f"n{len(self.acknowledged)}"
         event = Push("refs/heads/main", self.world.tip, frozenset({"/r"}))
         delivery = Delivery("github", number, "push", 0)
-        receipt = self.journal.receive(delivery, event, ("shop",), 0.0).result()
-        assert not receipt.duplicate
+        assert self.inbox.receive(delivery, event, ("shop",), 0.0).result()
         self.acknowledged.add(number)
 
     @rule()
@@ -171,7 +175,7 @@ class Machine(RuleBasedStateMachine):
         event = Push("refs/heads/main", self.world.tip, frozenset({"/r"}))
         for number in sorted(self.acknowledged)[-2:]:
             delivery = Delivery("github", number, "push", 0)
-            assert self.journal.receive(delivery, event, ("shop",), 0.0).result().duplicate
+            assert self.inbox.receive(delivery, event, ("shop",), 0.0).result() is None
 
     @rule(end=st.sampled_from(ENDS), reason=st.sampled_from(list(Reason)[:4]), force=st.booleans())
     def sync(self, end: str, reason: Reason, force: bool) -> None:
@@ -180,6 +184,8 @@ class Machine(RuleBasedStateMachine):
         force = force and reason is Reason.MANUAL
         before = self.journal.state("shop")
         begun = len(self.world.begun)
+
+        self._read()
 
         async def work() -> Any:
             for request in self.journal.open_requests():
@@ -207,6 +213,19 @@ class Machine(RuleBasedStateMachine):
             assert self.journal.state("shop").live == self.world.tip, "the branch's end is not live"
 
     @rule()
+    def read(self) -> None:
+        """The core takes what has come, and lives or dies after it."""
+        self._read()
+
+    def _read(self) -> None:
+        letters = self._unread()
+        if letters:
+            self.journal.take(self.inbox.id, letters)[1].result()
+
+    def _unread(self) -> list[Letter]:
+        return self.inbox.after(self.journal.read_up_to(self.inbox.id).result()).result()
+
+    @rule()
     def crash(self) -> None:
         self._crash()
 
@@ -225,10 +244,13 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_acknowledged_is_lost(self) -> None:
-        def known(db: Any) -> set[str]:
-            return {row[0] for row in db.execute("SELECT id FROM deliveries")}
+        def requested(db: Any) -> list[str]:
+            wanted = "SELECT delivery FROM requests WHERE delivery NOTNULL"
+            return [row[0] for row in db.execute(wanted)]
 
-        assert self.journal.submit(known).result() == self.acknowledged
+        unread = [letter.delivery for letter in self._unread()]
+        known = self.journal.submit(requested).result() + unread
+        assert sorted(known) == sorted(self.acknowledged), "lost, or taken twice"
 
     @invariant()
     def live_is_what_the_model_says(self) -> None:

@@ -1,8 +1,8 @@
-"""Power cuts under a journal that is being written. `python -m tests.soak.power_cut 200`, as root
+"""Power cuts under an inbox that is being written. `python -m tests.soak.power_cut 200`, as root
 
 An ext4 of its own is shut down by the ioctl that drops what is not on the disk yet, without
 flushing its log, and mounted again. Prints one line: cuts, deliveries acknowledged, acknowledged
-and lost, and journals found damaged.
+and lost, and inboxes found damaged.
 """
 
 import fcntl
@@ -24,15 +24,15 @@ _NO_LOG_FLUSH = 2
 _WRITER = """
 import sys
 from pathlib import Path
-from agent.journal import Journal
+from agent.inbox import Inbox
 from agent.model import Delivery, Push
-journal = Journal(Path(sys.argv[1]))
+inbox = Inbox(Path(sys.argv[1]))
 push = Push("refs/heads/main", "a" * 40, frozenset({"/x"}))
 n = 0
 while True:
     ids = [f"{sys.argv[2]}-{n + k}" for k in range(8)]
     n += 8
-    for future in [journal.receive(Delivery("github", i, "push", 0), push, ("shop",), 1.0) for i in ids]:
+    for future in [inbox.receive(Delivery("github", i, "push", 0), push, ("shop",), 1.0) for i in ids]:
         future.result()
     sys.stdout.write("".join(i + "\\n" for i in ids))
     sys.stdout.flush()
@@ -53,7 +53,7 @@ class Figures:
     def __str__(self) -> str:
         return (
             f"{self.cuts} power cuts: {self.acknowledged} deliveries acknowledged, {self.lost}"
-            f" lost, {self.damaged} journals damaged"
+            f" lost, {self.damaged} inboxes damaged"
         )
 
 
@@ -83,7 +83,7 @@ def run(root: Path, cuts: int, seed: int = 1) -> Figures:
         figures.cuts += 1
         _call("mount", "-o", "loop", str(image), str(disk))
         try:
-            lost, sound = _look(disk / "state" / "journal.db", acknowledged)
+            lost, sound = _look(disk / "state" / "inbox.db", acknowledged)
         finally:
             _call("umount", str(disk))
         figures.lost += len(lost)
@@ -94,7 +94,7 @@ def run(root: Path, cuts: int, seed: int = 1) -> Figures:
 
 
 def _write_until_cut(disk: Path, n: int, seconds: float) -> set[str]:
-    """Let a journal be written for a while, cut the power; what was acknowledged by then."""
+    """Let an inbox be written for a while, cut the power; what was acknowledged by then."""
     command = [sys.executable, "-c", _WRITER, str(disk / "state"), str(n)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
         assert writer.stdout
@@ -111,10 +111,10 @@ def _write_until_cut(disk: Path, n: int, seconds: float) -> set[str]:
     return set(lines[:-1])
 
 
-def _look(journal: Path, acknowledged: set[str]) -> tuple[set[str], bool]:
-    with closing(sqlite3.connect(journal)) as db:
+def _look(inbox: Path, acknowledged: set[str]) -> tuple[set[str], bool]:
+    with closing(sqlite3.connect(inbox)) as db:
         sound = db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        kept = {row[0] for row in db.execute("SELECT id FROM deliveries")}
+        kept = {row[0] for row in db.execute("SELECT id FROM letters")}
     return acknowledged - kept, sound
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import wait
 from contextlib import closing
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from agent.errors import AgentError, JournalUnavailable, StateLocked
 from agent.journal import SCHEMA_VERSION, Journal
 from agent.model import (
     Condition,
-    Delivery,
     Deployment,
     Hold,
+    Letter,
     Outcome,
-    Push,
     Reason,
     Retry,
     SyncRequest,
@@ -29,7 +27,6 @@ from agent.model import (
 from agent.plan import Ending
 
 A, B = "a" * 40, "b" * 40
-PUSH = Push("refs/heads/main", A, frozenset({"https://x.example/shop"}))
 
 
 @pytest.fixture
@@ -39,40 +36,43 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     one.close()
 
 
-def delivery(number: str) -> Delivery:
-    return Delivery("github", number, "push", 0)
+def letter(n: int, *targets: str) -> Letter:
+    return Letter(n, f"id-{n}", A, targets or ("shop",), 5.0)
 
 
 def deployment(number: str = "d1", target: str = "shop", at: float = 1.0) -> Deployment:
     return Deployment(number, target, B, A, Reason.PUSH, "why", 1, at, subject="s", author="a")
 
 
-def test_a_delivery_is_there_once_and_after_a_restart(tmp_path: Path) -> None:
+def test_letters_become_requests_and_how_far_was_read(tmp_path: Path) -> None:
     first = Journal(tmp_path)
-    receipt = first.receive(delivery("1"), PUSH, ("shop", "copy"), 5.0).result()
-    assert not receipt.duplicate
-    assert [one.id for one in receipt.requests] == [1, 2]
-    assert first.receive(delivery("1"), PUSH, ("shop",), 6.0).result().duplicate
+    requests, recorded = first.take("inbox", [letter(1, "shop", "copy"), letter(2)])
+    recorded.result()
+    assert [(one.id, one.target, one.delivery, one.expected) for one in requests] == [
+        (1, "shop", "id-1", A),
+        (2, "copy", "id-1", A),
+        (3, "shop", "id-2", A),
+    ]
     first.close()
     second = Journal(tmp_path)
-    assert second.receive(delivery("1"), PUSH, ("shop",), 7.0).result().duplicate
-    assert second.open_requests() == list(receipt.requests)
+    assert second.read_up_to("inbox").result() == 2
+    assert second.read_up_to("another").result() == 0
+    assert second.open_requests() == requests
     assert second.last_pushes(["shop", "none"]).result() == {"shop": 5.0}
+    later, _ = second.take("inbox", [letter(3)])
+    assert later[0].id == 4
     second.close()
 
 
-def test_a_burst_from_many_threads_is_all_there(journal: Journal) -> None:
-    def send(start: int) -> None:
-        wait([journal.receive(delivery(f"{start}-{n}"), PUSH, ("shop",), 1.0) for n in range(200)])
-
-    threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    requests = journal.open_requests()
-    assert len(requests) == 800
-    assert len({one.delivery for one in requests}) == 800
+def test_letters_are_not_read_where_their_requests_cannot_be_written(journal: Journal) -> None:
+    taken = (
+        "INSERT INTO requests (id, target, reason, force, made_at) VALUES (1, 'x', 'push', 0, 1)"
+    )
+    journal.submit(lambda db: db.execute(taken)).result()
+    _, recorded = journal.take("inbox", [letter(1)])
+    with pytest.raises(JournalUnavailable):
+        recorded.result()
+    assert journal.read_up_to("inbox").result() == 0
 
 
 def test_a_request_and_the_older_ones_it_stands_for_are_closed(journal: Journal) -> None:
@@ -157,11 +157,10 @@ def test_old_things_are_forgotten_but_not_the_newest_of_a_target(journal: Journa
         journal.begin(deployment(f"d{n}", at=n), None, clears_hold=True)
         journal.step_begins(f"d{n}", 1, "tree", "x", n)
         journal.end(f"d{n}", n)
-    journal.receive(delivery("old"), PUSH, ("shop",), 1.0).result()
+    journal.request(SyncRequest("shop", Reason.MANUAL), 1.0).result()
     open_still = journal.open_requests()
     assert sorted(journal.forget(100.0)) == ["d0", "d1"]
     assert [one.id for one in journal.history("shop", 9).result()] == ["d2"]
-    assert not journal.receive(delivery("old"), PUSH, (), 200.0).result().duplicate
     assert journal.open_requests() == open_still
 
 
@@ -171,20 +170,18 @@ def test_old_things_are_forgotten_but_not_the_newest_of_a_target(journal: Journa
 def test_a_job_at_fault_leaves_the_others_of_its_batch(journal: Journal) -> None:
     gate = threading.Event()
     held = journal.submit(lambda _: gate.wait(10))
-    good = journal.receive(delivery("1"), PUSH, ("shop",), 1.0)
+    good = journal.request(SyncRequest("shop", Reason.MANUAL), 1.0)
 
     def bad(_: sqlite3.Connection) -> None:
         raise ZeroDivisionError
 
     faulty = journal.submit(bad)
-    also_good = journal.receive(delivery("2"), PUSH, ("shop",), 1.0)
+    also_good = journal.request(SyncRequest("shop", Reason.MANUAL), 1.0)
     gate.set()
     held.result()
-    assert not good.result().duplicate
-    assert not also_good.result().duplicate
     with pytest.raises(ZeroDivisionError):
         faulty.result()
-    assert len(journal.open_requests()) == 2
+    assert journal.open_requests() == [good.result(), also_good.result()]
     assert journal.healthy()
 
 
@@ -193,13 +190,14 @@ def test_a_full_disk_is_told_and_got_over(journal: Journal) -> None:
     journal.submit(lambda db: db.execute(f"PRAGMA max_page_count = {pages}")).result()
     with pytest.raises(JournalUnavailable, match="full"):
         for n in range(1000):
-            journal.receive(delivery(f"{n}" + "x" * 1000), PUSH, ("shop",), 1.0).result()
+            actor = f"{n}" + "x" * 1000
+            journal.request(SyncRequest("shop", Reason.MANUAL, actor=actor), 1.0).result()
     assert not journal.healthy()
     assert journal.state("shop") == TargetState("shop")
     journal.submit(lambda db: db.execute("PRAGMA max_page_count = 1000000")).result()
     journal.probe(1.0).result()
     assert journal.healthy()
-    assert not journal.receive(delivery("after"), PUSH, ("shop",), 1.0).result().duplicate
+    assert journal.request(SyncRequest("shop", Reason.MANUAL), 1.0).result().id
 
 
 @pytest.mark.parametrize(
@@ -213,7 +211,7 @@ def test_a_full_disk_is_told_and_got_over(journal: Journal) -> None:
     ],
 )
 def test_a_row_that_makes_no_sense_is_put_aside(journal: Journal, table: str, change: str) -> None:
-    journal.receive(delivery("1"), PUSH, ("shop",), 1.0).result()
+    journal.request(SyncRequest("shop", Reason.MANUAL), 1.0).result()
     journal.begin(deployment(), None, clears_hold=True)
     journal.submit(lambda db: db.execute(f"UPDATE {table} SET {change}")).result()
     left = len(journal.open_requests()), len(journal.history(None, 9).result())
@@ -224,7 +222,7 @@ def test_a_row_that_makes_no_sense_is_put_aside(journal: Journal, table: str, ch
     assert (state == TargetState("shop")) == (table == "states")
     kept = journal.submit(lambda db: db.execute("SELECT kind FROM quarantine").fetchall()).result()
     assert [row["kind"] for row in kept] == [table]
-    assert not journal.receive(delivery("2"), PUSH, ("shop",), 1.0).result().duplicate
+    assert journal.request(SyncRequest("shop", Reason.MANUAL), 1.0).result().id
 
 
 def test_after_close_everything_is_refused(tmp_path: Path) -> None:
@@ -277,3 +275,13 @@ def test_when_a_deployment_was_first_asked_for(journal: Journal) -> None:
     journal.close_requests(newest, "deployed", "", "asked", 20.0).result()
     journal.begin(deployment("polled", at=30.0), None, clears_hold=True)
     assert journal.asked_at(["asked", "polled", "unknown"]).result() == {"asked": 7.0}
+
+
+def test_what_is_queued_is_done_though_nobody_waits_any_more(journal: Journal) -> None:
+    gate = threading.Event()
+    held = journal.submit(lambda _: gate.wait(10))
+    asked = journal.request(SyncRequest("shop", Reason.MANUAL), 1.0)
+    assert not asked.cancel()
+    gate.set()
+    held.result()
+    assert journal.open_requests() == [asked.result()]

@@ -16,10 +16,9 @@ from agent.metrics import Metrics
 from agent.metrics.totals import BOUNDS, Histogram, Totals
 from agent.model import (
     Condition,
-    Delivery,
     Deployment,
+    Letter,
     Outcome,
-    Push,
     Reason,
     Step,
     SyncRequest,
@@ -59,9 +58,9 @@ def deploy(
 
 
 def push(journal: Journal, number: str, revision: str, at: float) -> int:
-    event = Push("refs/heads/main", revision, frozenset({"https://x.example/shop"}))
-    delivery = Delivery("github", number, "push", 0)
-    (request,) = journal.receive(delivery, event, ("shop",), at).result().requests
+    letter = Letter(1, number, revision, ("shop",), at)
+    (request,), recorded = journal.take("inbox", [letter])
+    recorded.result()
     assert request.id
     return request.id
 
