@@ -1,26 +1,14 @@
 """agent.toml becomes frozen Settings, or every fault in it at once, each with its key path.
 
-The shape stands in the `_File` classes below. cattrs walks it and calls a reader for each kind of
-value; a reader gives the value or raises ValueError with what to type instead.
+The shape stands in the `_File` classes below; each kind of value in it has a reader, which gives
+the value or raises ValueError with what to type instead.
 """
 
-import difflib
 import os
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import cattrs
-from cattrs.errors import (
-    AttributeValidationNote,
-    BaseValidationError,
-    ClassValidationError,
-    ForbiddenExtraKeysError,
-    IterableValidationNote,
-)
-from cattrs.gen import make_dict_structure_fn
+from typing import Any, ClassVar
 
 from agent import kinds
 from agent import places as host
@@ -47,6 +35,7 @@ from agent.kinds import (
 from agent.model import GitAccess, Hook, Secret, Stage, Target, Webhook
 from agent.places import LONGEST_SOCKET, Places
 from agent.readers import readers
+from agent.toml import parse, shaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +77,7 @@ class _Poll:
 
 @dataclass(frozen=True, slots=True)
 class _TargetPoll:
+    SHORT: ClassVar[str] = "interval"
     interval: Interval
 
 
@@ -161,14 +151,9 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
 
 def load(path: Path, environ: Mapping[str, str]) -> Settings:
     """The settings in the file at `path`; ConfigError with every fault of it."""
-    document = _parse(path)
+    document = parse(path)
     places = Places(path, document, environ)
-    faults: list[str] = []
-    file = None
-    try:
-        file = _converter(places, environ).structure(document, _File)
-    except BaseValidationError as error:
-        faults += _faults(error, "")
+    file, faults = shaped(document, _File, readers(places, environ))
     faults += _shared_paths(document, places)
     faults += _names(document)
     if isinstance(document.get("targets", {}), dict) and not document.get("targets"):
@@ -186,18 +171,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
 
 def control_socket(path: Path, environ: Mapping[str, str]) -> Path:
     """Where the agent of this file listens; known even where the file has faults elsewhere."""
-    return Places(path, _parse(path), environ).control_socket
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise ConfigError([f"cannot be read: {error.strerror}"], str(path)) from None
-    except UnicodeDecodeError:
-        raise ConfigError(["is not UTF-8 text"], str(path)) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"is not TOML: {error}"], str(path)) from None
+    return Places(path, parse(path), environ).control_socket
 
 
 def _settings(file: _File, places: Places) -> Settings:
@@ -240,42 +214,7 @@ def _target(name: str, one: _Target, poll: _Poll) -> Target:
     )
 
 
-# ---- faults -----------------------------------------------------------------------------------
-
-
-def _faults(error: BaseException, path: str) -> Iterator[str]:
-    """Each fault in what cattrs raised, with its key path."""
-    if isinstance(error, BaseValidationError):
-        if isinstance(error, ClassValidationError):
-            noted, others = error.group_exceptions()
-            for inner in others:
-                yield from _faults(inner, path)
-        else:
-            noted = error.group_exceptions()[0]  # type: ignore[attr-defined]
-        for inner, note in noted:
-            yield from _faults(inner, _join(path, note))
-    elif isinstance(error, ForbiddenExtraKeysError):
-        known = [one.name for one in fields(error.cl)] if error.cl else []
-        for key in sorted(error.extra_fields):
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-            yield f"{_dotted(path, key)}: unknown key; {hint}"
-    elif isinstance(error, KeyError):
-        yield f"{path}: is missing"
-    elif isinstance(error, TypeError | AttributeError):
-        yield f"{path}: must be a table or a list of tables; agent.toml.example shows it"
-    else:
-        yield f"{path}: {error}"
-
-
-def _join(path: str, note: AttributeValidationNote | IterableValidationNote) -> str:
-    if isinstance(note, AttributeValidationNote):
-        return _dotted(path, note.name)
-    return f"{path}[{note.index}]" if isinstance(note.index, int) else _dotted(path, note.index)
-
-
-def _dotted(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
+# ---- faults that no single value shows --------------------------------------------------------
 
 
 def _names(document: Mapping[str, Any]) -> Iterator[str]:
@@ -312,40 +251,3 @@ def _shared_paths(document: Mapping[str, Any], places: Places) -> Iterator[str]:
                     " inside the other; give each a folder of its own"
                 )
         seen[name] = path
-
-
-# ---- cattrs -----------------------------------------------------------------------------------
-
-
-def _converter(places: Places, environ: Mapping[str, str]) -> cattrs.Converter:
-    converter = cattrs.Converter(detailed_validation=True)
-    for kind, reader in readers(places, environ).items():
-        converter.register_structure_hook(kind, reader)
-    for table in (_Server, _Metrics, _Poll, _Git, _Hook, _Target, _File):
-        converter.register_structure_hook(table, _table(converter, table))
-    converter.register_structure_hook(_TargetPoll, _short_form(_table(converter, _TargetPoll)))
-    converter.register_structure_hook(_Webhook, _table(converter, _Webhook))
-    return converter
-
-
-def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """A reader for a table of this shape and no other key."""
-    structure = make_dict_structure_fn(
-        kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True
-    )
-
-    def read(value: object, _: object) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError(f"must be a table, not {value!r}")
-        return structure(value, kind)
-
-    return read
-
-
-def _short_form(table: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """`poll = "1m"` is short for `poll = { interval = "1m" }`."""
-
-    def read(value: object, kind: object) -> Any:
-        return table({"interval": value} if isinstance(value, str) else value, kind)
-
-    return read
