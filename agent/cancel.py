@@ -5,6 +5,7 @@ callback.
 """
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,23 @@ class Cancel:
         finally:
             with self._lock:
                 self._callbacks.discard(callback)
+
+    @contextmanager
+    def child(self) -> Iterator["Cancel"]:
+        """A flag for one piece of the work: set when this one is, and by itself."""
+        one = Cancel()
+        try:
+            with self.calling(one.set):
+                yield one
+        finally:
+            one.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Until this is set, or `seconds` have passed; whether it is set."""
+        ready = select.poll()
+        ready.register(self, select.POLLIN)
+        ready.poll(seconds * 1000)
+        return self._set
 
     def close(self) -> None:
         os.close(self._eventfd)

@@ -41,8 +41,27 @@ class Client:
 
     def sync(self, target: str, actor: str, *, force: bool) -> int:
         """Ask for a look; gives the request's number."""
-        answer = self._ask("POST", f"/v1/targets/{target}/sync", {"actor": actor, "force": force})
-        return int(answer["request"])
+        return int(self._tell(target, "sync", actor=actor, force=force)["request"])
+
+    def rollback(self, target: str, actor: str, to: str | None) -> int:
+        """Ask for an earlier revision; gives the request's number."""
+        return int(self._tell(target, "rollback", actor=actor, to=to)["request"])
+
+    def pause(self, target: str, actor: str, seconds: float | None, reason: str) -> dict[str, Any]:
+        return self._tell(target, "pause", actor=actor, seconds=seconds, reason=reason)  # type: ignore[no-any-return]
+
+    def resume(self, target: str, actor: str) -> None:
+        self._tell(target, "resume", actor=actor)
+
+    def cancel(self, target: str, actor: str) -> None:
+        self._tell(target, "cancel", actor=actor)
+
+    def diff(self, target: str) -> dict[str, Any]:
+        return self._get(f"/v1/targets/{target}/diff")  # type: ignore[no-any-return]
+
+    def looks(self, target: str | None, limit: int) -> list[dict[str, Any]]:
+        query = {"limit": limit, **({"target": target} if target else {})}
+        return self._get("/v1/looks", **query)  # type: ignore[no-any-return]
 
     def result(self, request: int, wait: float) -> dict[str, Any]:
         """What came of a request, after `wait` seconds at most; `result` is None until then."""
@@ -63,6 +82,9 @@ class Client:
         except httpx.TransportError as error:
             raise self._not_running(error) from error
 
+    def _tell(self, target: str, what: str, **how: Any) -> Any:
+        return self._ask("POST", f"/v1/targets/{target}/{what}", how)
+
     def _get(self, path: str, **query: Any) -> Any:
         return self._ask("GET", path, None, query)
 
@@ -74,7 +96,7 @@ class Client:
         except httpx.TransportError as error:
             raise self._not_running(error) from error
         self._check(response)
-        return response.json()
+        return response.json() if response.content else None
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_error:

@@ -14,7 +14,6 @@ from agent import kinds
 from agent import places as host
 from agent.errors import ConfigError
 from agent.kinds import (
-    IN_PLACE,
     NAME,
     Argv,
     Bind,
@@ -22,7 +21,9 @@ from agent.kinds import (
     Duration,
     Environment,
     ExistingFile,
-    InPlace,
+    HealthUrl,
+    HttpStatus,
+    InnerPaths,
     Interval,
     KeyFile,
     Name,
@@ -32,7 +33,7 @@ from agent.kinds import (
     TreePath,
     WebhookSecrets,
 )
-from agent.model import GitAccess, Hook, Secret, Stage, Target, Webhook
+from agent.model import GitAccess, Hook, Secret, Stage, Strategy, Target, Verify, Webhook
 from agent.places import LONGEST_SOCKET, Places
 from agent.readers import readers
 from agent.toml import parse, shaped
@@ -105,14 +106,26 @@ class _Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class _Verify:
+    url: HealthUrl
+    expect: HttpStatus = HttpStatus(200)
+    within: Duration = Duration(30.0)
+    stable_for: Duration = Duration(10.0)
+
+
+@dataclass(frozen=True, slots=True)
 class _Target:
     repo: Repo
     path: TreePath
     branch: Branch = Branch("main")
-    strategy: InPlace = IN_PLACE
+    strategy: Strategy = Strategy.IN_PLACE
+    shared: InnerPaths = InnerPaths(())
+    keep: int = 5
+    reuse: InnerPaths = InnerPaths(())
     timeout: Duration = Duration(1800.0)
     poll: _TargetPoll | None = None
     git: _Git = _Git()
+    verify: _Verify | None = None
     hooks: tuple[_Hook, ...] = ()
 
 
@@ -156,6 +169,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Settings:
     file, faults = shaped(document, _File, readers(places, environ))
     faults += _shared_paths(document, places)
     faults += _names(document)
+    faults += _only_for_releases(document)
     if isinstance(document.get("targets", {}), dict) and not document.get("targets"):
         faults.append("targets: there is none; add a [targets.NAME] table with repo and path")
     control = places.control_socket
@@ -211,7 +225,16 @@ def _target(name: str, one: _Target, poll: _Poll) -> Target:
             Hook(hook.name or Path(hook.run[0]).name, hook.stage, hook.run, hook.timeout, hook.env)
             for hook in one.hooks
         ),
+        strategy=one.strategy,
+        shared=one.shared,
+        keep=one.keep,
+        reuse=one.reuse,
+        verify=_verify(one.verify),
     )
+
+
+def _verify(one: _Verify | None) -> Verify | None:
+    return Verify(one.url, one.expect, one.within, one.stable_for) if one else None
 
 
 # ---- faults that no single value shows --------------------------------------------------------
@@ -231,6 +254,16 @@ def _names(document: Mapping[str, Any]) -> Iterator[str]:
                     kinds.provider(name)
                 except ValueError as error:
                     yield f"{kind}.{name}.provider: {error}"
+
+
+def _only_for_releases(document: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that say nothing about a tree in place."""
+    targets = document.get("targets")
+    for name, target in targets.items() if isinstance(targets, dict) else ():
+        if isinstance(target, dict) and target.get("strategy") != Strategy.RELEASES:
+            for key in ("shared", "keep", "reuse"):
+                if key in target:
+                    yield f'targets.{name}.{key}: needs strategy = "releases"'
 
 
 def _shared_paths(document: Mapping[str, Any], places: Places) -> Iterator[str]:

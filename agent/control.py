@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from litestar import Litestar, Request, get, post
@@ -17,11 +17,11 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.params import Parameter
 from litestar.response import Response, Stream
 
-from agent import __version__, reports, transcript
-from agent.errors import JournalUnavailable
-from agent.journal import RequestResult
-from agent.model import Deployment, Reason, SyncRequest
-from agent.reports import Sources, Status
+from agent import __version__, reports, steering, transcript
+from agent.errors import AgentError, JournalUnavailable, RemoteFailed, UnknownTarget
+from agent.model import Deployment, Difference, Look, Pause, SyncRequest
+from agent.records import RequestResult
+from agent.reports import Status
 from agent.transcript import LogPiece
 
 _LONGEST_WAIT = 30.0
@@ -39,9 +39,35 @@ class SyncAsk:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackAsk:
+    """Where to go back to: a revision, the beginning of one, or the last good one."""
+
+    actor: str = "somebody"
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsk:
+    """How long to pause, in seconds (None: until it is resumed), and why."""
+
+    actor: str = "somebody"
+    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    actor: str = "somebody"
+
+
+@dataclass(frozen=True, slots=True)
 class SyncAccepted:
     request: int
     target: str
+
+
+class Sources(reports.Sources, steering.Agent, Protocol):
+    """What answers and is steered; the service is it."""
 
 
 # ---- what answers -----------------------------------------------------------------------------
@@ -49,6 +75,17 @@ class SyncAccepted:
 
 def control_app(sources: Sources, pid: int) -> Litestar:
     """The control socket's application."""
+    return Litestar(
+        [*_answers(sources, pid), *_orders(sources)],
+        openapi_config=OpenAPIConfig("gitops-agent control", __version__),
+        logging_config=None,
+        exception_handlers={AgentError: _refusal},
+        pdb_on_exception=False,
+    )
+
+
+def _answers(sources: Sources, pid: int) -> list[HTTPRouteHandler]:
+    """What can be asked. Nothing here changes anything."""
 
     @get("/v1/status")
     async def status() -> Status:
@@ -61,7 +98,7 @@ def control_app(sources: Sources, pid: int) -> Litestar:
     ) -> list[Deployment]:
         """Past deployments, newest first, without their steps."""
         if target is not None:
-            _known(sources, target)
+            steering.check_target(sources, target)
         return await asyncio.wrap_future(sources.journal.history(target, limit))
 
     @get("/v1/deployments/{name:str}")
@@ -77,33 +114,58 @@ def control_app(sources: Sources, pid: int) -> Litestar:
         pieces = transcript.follow(sources.journal, logs, found.id, to_its_end=follow)
         return Stream(_lines(pieces), media_type="application/x-ndjson")
 
-    @post("/v1/targets/{name:str}/sync", status_code=202)
-    async def sync(name: str, data: SyncAsk) -> SyncAccepted:
-        """Have a target looked at now."""
-        _known(sources, name)
-        wish = SyncRequest(name, Reason.MANUAL, force=data.force, actor=data.actor)
-        recorded = await asyncio.wrap_future(sources.journal.request(wish, time.time()))
-        sources.worker.wish(recorded)
-        assert recorded.id is not None
-        return SyncAccepted(recorded.id, name)
+    @get("/v1/looks")
+    async def looks(
+        target: str | None = None, limit: Annotated[int, Parameter(ge=1, le=10_000)] = 20
+    ) -> list[Look]:
+        """Looks that found something and left it alone, newest first, and why."""
+        if target is not None:
+            steering.check_target(sources, target)
+        return await asyncio.wrap_future(sources.journal.looks(target, limit))
 
     @get("/v1/requests/{number:int}")
     async def request(number: int, wait: float = 0.0) -> RequestResult:
         """What came of a sync that was asked for; `wait` seconds for it at most."""
         return await _request(sources, number, min(wait, _LONGEST_WAIT))
 
+    @get("/v1/targets/{name:str}/diff")
+    async def diff(name: str) -> Difference:
+        """What a sync would bring: commits and files. Changes nothing."""
+        return await steering.compare(sources, name)
+
     metrics = metrics_route(sources)
+    return [status, history, deployment, deployment_log, looks, request, diff, metrics]
 
-    def unavailable(_: Any, error: JournalUnavailable) -> Response[dict[str, str]]:
-        return Response({"detail": str(error)}, status_code=503)
 
-    return Litestar(
-        [status, history, deployment, deployment_log, sync, request, metrics],
-        openapi_config=OpenAPIConfig("gitops-agent control", __version__),
-        logging_config=None,
-        exception_handlers={JournalUnavailable: unavailable},
-        pdb_on_exception=False,
-    )
+def _orders(sources: Sources) -> list[HTTPRouteHandler]:
+    """What can be told."""
+
+    @post("/v1/targets/{name:str}/sync", status_code=202)
+    async def sync(name: str, data: SyncAsk) -> SyncAccepted:
+        """Have a target looked at now."""
+        return _accepted(await steering.sync(sources, name, data.actor, force=data.force))
+
+    @post("/v1/targets/{name:str}/rollback", status_code=202)
+    async def rollback(name: str, data: RollbackAsk) -> SyncAccepted:
+        """Have an earlier revision live again; what it leaves is held."""
+        return _accepted(await steering.roll_back(sources, name, data.actor, data.to))
+
+    @post("/v1/targets/{name:str}/pause", status_code=200)
+    async def pause(name: str, data: PauseAsk) -> Pause:
+        """Have nothing go out by itself."""
+        return await steering.pause(sources, name, data.actor, data.seconds, data.reason)
+
+    @post("/v1/targets/{name:str}/resume", status_code=204)
+    async def resume(name: str, data: Actor) -> None:
+        """End a pause; what was pushed meanwhile goes out."""
+        await steering.resume(sources, name, data.actor)
+
+    @post("/v1/targets/{name:str}/cancel", status_code=204)
+    async def cancel(name: str, data: Actor) -> None:
+        """End a running deployment the way a failure would."""
+        steering.cancel(sources, name, data.actor)
+
+    return [sync, rollback, pause, resume, cancel]
 
 
 def metrics_route(sources: Sources) -> HTTPRouteHandler:
@@ -124,10 +186,14 @@ def metrics_app(sources: Sources) -> Litestar:
     )
 
 
-def _known(sources: Sources, target: str) -> None:
-    if target not in sources.settings.targets:
-        known = ", ".join(sorted(sources.settings.targets))
-        raise NotFoundException(f"there is no target {target}; there are: {known}")
+def _refusal(_: Any, error: AgentError) -> Response[dict[str, str]]:
+    statuses = {UnknownTarget: 404, JournalUnavailable: 503, RemoteFailed: 502}
+    return Response({"detail": str(error)}, status_code=statuses.get(type(error), 409))
+
+
+def _accepted(request: SyncRequest) -> SyncAccepted:
+    assert request.id is not None
+    return SyncAccepted(request.id, request.target)
 
 
 async def _deployment(sources: Sources, name: str) -> Deployment:

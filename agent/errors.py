@@ -44,6 +44,10 @@ class NotRunning(AgentError):
     exit = Exit.NOT_RUNNING
 
 
+class UnknownTarget(AgentError):
+    """The configuration has no such target; the message names those that it has."""
+
+
 class StateLocked(AgentError):
     """Another agent owns this state folder or this path; the message names it."""
 
@@ -66,6 +70,10 @@ class GitFailed(AgentError):
 
 class RemoteFailed(GitFailed):
     """The remote could not be read; looking again later may help."""
+
+
+class RevisionFault(AgentError):
+    """A revision that cannot be deployed as it is configured, however often it is tried."""
 
 
 class Stopped(AgentError):

@@ -74,7 +74,7 @@ def command(hook: Hook, situation: Situation) -> Command:
         "DEPLOY_REF": situation.target.ref,
         "DEPLOY_REVISION": situation.revision,
         "DEPLOY_PREVIOUS_REVISION": situation.previous or "",
-        "DEPLOY_PATH": str(situation.target.path),
+        "DEPLOY_PATH": str(situation.target.live),
         "DEPLOY_TREE": str(situation.tree),
         "DEPLOY_CHANGED_FILES": str(situation.changed_files),
     }

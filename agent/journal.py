@@ -4,12 +4,11 @@ Each fact is durable before what follows from it is done. Times are Unix seconds
 """
 
 import itertools
-import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,14 +18,16 @@ from agent.model import (
     Deployment,
     Hold,
     Letter,
+    Look,
     Outcome,
+    Pause,
     Reason,
     Retry,
+    Revision,
     SyncRequest,
-    TargetState,
 )
 from agent.plan import Ending
-from agent.rows import sound, steps, to_deployment, to_request, to_state
+from agent.records import Records
 
 T = TypeVar("T")
 
@@ -37,7 +38,8 @@ CREATE TABLE cursors (
 
 CREATE TABLE requests (
   id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, reason TEXT NOT NULL,
-  delivery TEXT, expected TEXT, force INTEGER NOT NULL, actor TEXT, made_at REAL NOT NULL,
+  delivery TEXT, expected TEXT, force INTEGER NOT NULL, actor TEXT, goal TEXT,
+  made_at REAL NOT NULL,
   done_at REAL, result TEXT, why TEXT, deployment TEXT);
 CREATE INDEX requests_open ON requests (target) WHERE done_at IS NULL;
 CREATE INDEX requests_by_time ON requests (made_at);
@@ -48,10 +50,13 @@ CREATE TABLE deployments (
   id TEXT PRIMARY KEY, target TEXT NOT NULL, revision TEXT NOT NULL, previous TEXT,
   reason TEXT NOT NULL, why TEXT NOT NULL, attempt INTEGER NOT NULL, delivery TEXT,
   subject TEXT NOT NULL, author TEXT NOT NULL, started_at REAL NOT NULL, ended_at REAL,
-  outcome TEXT, detail TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+  outcome TEXT, detail TEXT NOT NULL DEFAULT '', taken_back INTEGER NOT NULL DEFAULT 0
+  ) WITHOUT ROWID;
 CREATE INDEX deployments_by_target ON deployments (target, started_at);
 CREATE INDEX deployments_by_time ON deployments (started_at);
 CREATE INDEX deployments_open ON deployments (target) WHERE ended_at IS NULL;
+
+CREATE VIEW good AS SELECT * FROM deployments WHERE outcome = 'deployed' AND reason != 'rollback';
 
 CREATE TABLE steps (
   deployment TEXT NOT NULL, n INTEGER NOT NULL, stage TEXT NOT NULL, name TEXT NOT NULL,
@@ -59,27 +64,25 @@ CREATE TABLE steps (
   PRIMARY KEY (deployment, n)) WITHOUT ROWID;
 
 CREATE TABLE states (
-  target TEXT PRIMARY KEY, live TEXT, live_since REAL, condition TEXT NOT NULL,
-  held TEXT, held_because TEXT, held_by TEXT, retry TEXT, retry_at REAL,
-  attempted TEXT, attempts INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+  target TEXT PRIMARY KEY, live TEXT, live_since REAL, condition TEXT NOT NULL DEFAULT 'settled',
+  retry TEXT, retry_at REAL, attempted TEXT, attempts INTEGER NOT NULL DEFAULT 0,
+  paused_at REAL, paused_by TEXT, paused_until REAL, paused_because TEXT) WITHOUT ROWID;
+
+CREATE TABLE holds (
+  target TEXT NOT NULL, revision TEXT NOT NULL, because TEXT NOT NULL, deployment TEXT NOT NULL,
+  at REAL NOT NULL, PRIMARY KEY (target, revision)) WITHOUT ROWID;
+
+CREATE TABLE looks (
+  at REAL PRIMARY KEY, target TEXT NOT NULL, reason TEXT NOT NULL, result TEXT NOT NULL,
+  why TEXT NOT NULL);
+CREATE INDEX looks_by_target ON looks (target, at);
 
 CREATE TABLE quarantine (
   at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP, kind TEXT NOT NULL, content TEXT NOT NULL);
 """
 
 
-@dataclass(frozen=True, slots=True)
-class RequestResult:
-    """How far a request has come; `result` is None while it waits or runs."""
-
-    id: int
-    target: str
-    result: str | None
-    why: str | None
-    deployment: str | None
-
-
-class Journal:
+class Journal(Records):
     """Opened once by the service; every method may be called from any thread.
 
     Those that return a Future resolve it after the fsync; the others wait for that.
@@ -90,7 +93,7 @@ class Journal:
         state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = own(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT, "the state file")
         try:
-            self._db = Database(state_dir / "journal.db", _SCHEMA, SCHEMA_VERSION)
+            super().__init__(Database(state_dir / "journal.db", _SCHEMA, SCHEMA_VERSION))
         except BaseException:
             os.close(self._lock)
             raise
@@ -104,10 +107,6 @@ class Journal:
         self._closed = True
         self._db.close()
         os.close(self._lock)
-
-    def submit(self, work: Work[T]) -> "Future[T]":
-        """Have `work` done in the next transaction."""
-        return self._db.submit(work)
 
     def _do(self, work: Work[T]) -> T:
         return self._db.do(work)
@@ -165,15 +164,6 @@ class Journal:
         """With an id of its own, before it is in the file: this is the file's one writer."""
         return replace(request, id=next(self._numbers))
 
-    def open_requests(self) -> list[SyncRequest]:
-        """Every wish that was acknowledged and not looked at yet, oldest first."""
-
-        def work(db: sqlite3.Connection) -> list[SyncRequest]:
-            rows = db.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
-            return list(sound(db, "requests", rows, to_request))
-
-        return self._do(work)
-
     def close_requests(
         self, request: SyncRequest, result: str, why: str, deployment: str | None, now: float
     ) -> "Future[None]":
@@ -182,26 +172,15 @@ class Journal:
         def work(db: sqlite3.Connection) -> None:
             db.execute(
                 "UPDATE requests SET done_at = ?, result = ?, why = ?, deployment = ?"
-                " WHERE target = ? AND id <= ? AND done_at IS NULL",
-                (now, result, why, deployment, request.target, request.id or -1),
-            )
-
-        return self.submit(work)
-
-    def request_result(self, number: int) -> "Future[RequestResult | None]":
-        def work(db: sqlite3.Connection) -> RequestResult | None:
-            row = db.execute("SELECT * FROM requests WHERE id = ?", (number,)).fetchone()
-            if row is None:
-                return None
-            return RequestResult(
-                row["id"], row["target"], row["result"], row["why"], row["deployment"]
+                " WHERE target = ? AND id <= ? AND done_at IS NULL AND (reason = 'rollback') = ?",
+                (now, result, why, deployment, *_stood_for(request)),
             )
 
         return self.submit(work)
 
     # ---- deployments ------------------------------------------------------------------------
 
-    def begin(self, deployment: Deployment, request: int | None, *, clears_hold: bool) -> None:
+    def begin(self, deployment: Deployment, request: SyncRequest, *, clears_holds: bool) -> None:
         """A deployment starts, for `request` and older ones: from here on its target is moving."""
 
         def work(db: sqlite3.Connection) -> None:
@@ -225,18 +204,19 @@ class Journal:
             )
             db.execute(
                 "UPDATE requests SET deployment = ?"
-                " WHERE target = ? AND id <= ? AND done_at IS NULL",
-                (deployment.id, deployment.target, request or -1),
+                " WHERE target = ? AND id <= ? AND done_at IS NULL AND (reason = 'rollback') = ?",
+                (deployment.id, *_stood_for(request)),
             )
             db.execute(
                 "INSERT INTO states (target, condition) VALUES (?, 'moving')"
                 " ON CONFLICT (target) DO UPDATE SET condition = 'moving'",
                 (deployment.target,),
             )
-            if clears_hold:
+            if clears_holds:
+                db.execute("DELETE FROM holds WHERE target = ?", (deployment.target,))
                 db.execute(
-                    "UPDATE states SET held = NULL, held_because = NULL, held_by = NULL,"
-                    " retry = NULL, retry_at = NULL, attempted = ?, attempts = ? WHERE target = ?",
+                    "UPDATE states SET retry = NULL, retry_at = NULL, attempted = ?, attempts = ?"
+                    " WHERE target = ?",
                     (deployment.revision, deployment.attempt, deployment.target),
                 )
 
@@ -262,15 +242,12 @@ class Journal:
 
         return self.submit(work)
 
-    def mark(self, target: str, verdict: Hold | Retry) -> None:
+    def mark(self, target: str, verdict: Hold | Retry, now: float) -> None:
         """A revision failed: it is held, or tried again. Known before the way back begins."""
 
         def work(db: sqlite3.Connection) -> None:
             if isinstance(verdict, Hold):
-                db.execute(
-                    "UPDATE states SET held = ?, held_because = ?, held_by = ? WHERE target = ?",
-                    (verdict.revision, verdict.because, verdict.deployment, target),
-                )
+                _hold(db, target, verdict, now)
             else:
                 db.execute(
                     "UPDATE states SET retry = ?, retry_at = ? WHERE target = ?",
@@ -302,6 +279,9 @@ class Journal:
                     "UPDATE states SET attempted = NULL, attempts = 0 WHERE target = ?",
                     (deployment.target,),
                 )
+            if ending.leaves:
+                _hold(db, deployment.target, ending.leaves, now)
+                _take_back(db, deployment, ending.leaves.revision)
 
         self._do(work)
 
@@ -321,92 +301,28 @@ class Journal:
 
         return self._do(work)
 
-    # ---- looking back -----------------------------------------------------------------------
+    # ---- what a person says -----------------------------------------------------------------
 
-    def state(self, target: str) -> TargetState:
-        return self._do(lambda db: _state(db, target))
+    def set_pause(self, target: str, pause: Pause | None) -> "Future[None]":
+        """From now on nothing goes out to `target` by itself; with None, it does again."""
+        row = (pause.since, pause.by, pause.until, pause.reason) if pause else (None,) * 4
 
-    def states(self, targets: Iterable[str]) -> "Future[dict[str, TargetState]]":
-        names = tuple(targets)
-        return self.submit(lambda db: {name: _state(db, name) for name in names})
-
-    def last(self, targets: Iterable[str]) -> "Future[dict[str, Deployment]]":
-        """The newest deployment of each target that has one, without its steps."""
-        names = tuple(targets)
-
-        def work(db: sqlite3.Connection) -> dict[str, Deployment]:
-            found = {}
-            for name in names:
-                row = db.execute(
-                    "SELECT * FROM deployments WHERE target = ? ORDER BY started_at DESC LIMIT 1",
-                    (name,),
-                ).fetchone()
-                for one in sound(db, "deployments", [row] if row else [], to_deployment):
-                    found[name] = one
-            return found
-
-        return self.submit(work)
-
-    def history(
-        self, target: str | None, limit: int, *, since: float = 0.0, before: float = math.inf
-    ) -> "Future[list[Deployment]]":
-        """The newest deployments first, without their steps; those begun in [since, before)."""
-
-        def work(db: sqlite3.Connection) -> list[Deployment]:
-            where, values = ("target = ? AND", (target,)) if target else ("", ())
-            rows = db.execute(
-                f"SELECT * FROM deployments WHERE {where} started_at >= ? AND started_at < ?"  # noqa: S608
-                " ORDER BY started_at DESC LIMIT ?",
-                (*values, since, before, limit),
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO states (target) VALUES (?)", (target,))
+            db.execute(
+                "UPDATE states SET paused_at = ?, paused_by = ?, paused_until = ?,"
+                " paused_because = ? WHERE target = ?",
+                (*row, target),
             )
-            return list(sound(db, "deployments", rows, to_deployment))
 
         return self.submit(work)
 
-    def asked_at(self, deployments: Iterable[str]) -> "Future[dict[str, float]]":
-        """When each deployment was first asked for; one that a poll or a start began is absent."""
-        names = tuple(deployments)
+    def note_look(self, look: Look) -> "Future[None]":
+        """A look led to nothing, for a reason that somebody may ask for."""
 
-        def work(db: sqlite3.Connection) -> dict[str, float]:
-            query = "SELECT min(made_at) FROM requests WHERE deployment = ?"
-            found = ((name, db.execute(query, (name,)).fetchone()[0]) for name in names)
-            return {name: at for name, at in found if at is not None}
-
-        return self.submit(work)
-
-    def deployment(self, name: str) -> "Future[Deployment | None]":
-        """The deployment with this id, or the one whose id begins or ends so, with its steps."""
-
-        def work(db: sqlite3.Connection) -> Deployment | None:
-            rows = db.execute("SELECT * FROM deployments WHERE id = ?", (name,)).fetchall()
-            if not rows:
-                rows = db.execute(
-                    "SELECT * FROM deployments WHERE substr(id, 1, ?) = ? OR substr(id, -?) = ?"
-                    " LIMIT 2",
-                    (len(name), name, len(name), name),
-                ).fetchall()
-            if len(rows) != 1:
-                return None
-            found = next(sound(db, "deployments", rows, to_deployment), None)
-            return replace(found, steps=steps(db, found.id)) if found else None
-
-        return self.submit(work)
-
-    def last_pushes(self, targets: Iterable[str]) -> "Future[dict[str, float]]":
-        """When a push was last received for each target that ever had one."""
-        names = tuple(targets)
-
-        def work(db: sqlite3.Connection) -> dict[str, float]:
-            found = {}
-            for name in names:
-                row = db.execute(
-                    "SELECT made_at FROM requests WHERE target = ? AND reason = 'push'"
-                    " ORDER BY made_at DESC LIMIT 1",
-                    (name,),
-                ).fetchone()
-                if row:
-                    found[name] = row["made_at"]
-            return found
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?)",
+                       (look.at, look.target, look.reason, look.result, look.why))  # fmt: skip
 
         return self.submit(work)
 
@@ -418,6 +334,7 @@ class Journal:
 
         def work(db: sqlite3.Connection) -> list[str]:
             db.execute("DELETE FROM requests WHERE made_at < ? AND done_at NOTNULL", (before,))
+            db.execute("DELETE FROM looks WHERE at < ?", (before,))
             rows = db.execute(
                 "DELETE FROM deployments WHERE ended_at < ? AND started_at <"
                 " (SELECT max(started_at) FROM deployments AS d WHERE d.target ="
@@ -464,12 +381,41 @@ def _wishes(letter: Letter) -> Iterator[SyncRequest]:
 
 def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> None:
     db.execute(
-        "INSERT INTO requests (id, target, reason, delivery, expected, force, actor, made_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (one.id, one.target, one.reason, one.delivery, one.expected, one.force, one.actor, now),
+        "INSERT INTO requests"
+        " (id, target, reason, delivery, expected, force, actor, goal, made_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            one.id,
+            one.target,
+            one.reason,
+            one.delivery,
+            one.expected,
+            one.force,
+            one.actor,
+            one.goal,
+            now,
+        ),
     )
 
 
-def _state(db: sqlite3.Connection, target: str) -> TargetState:
-    rows = db.execute("SELECT * FROM states WHERE target = ?", (target,))
-    return next(sound(db, "states", rows, to_state), TargetState(target))
+def _stood_for(request: SyncRequest) -> tuple[str, int, bool]:
+    """Which open wishes `request` stands for: the older ones of its kind."""
+    return request.target, request.id or -1, request.reason is Reason.ROLLBACK
+
+
+def _hold(db: sqlite3.Connection, target: str, hold: Hold, now: float) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?)",
+        (target, hold.revision, hold.because, hold.deployment, now),
+    )
+
+
+def _take_back(db: sqlite3.Connection, deployment: Deployment, left: Revision) -> None:
+    """What came after the goal of a rollback is no goal of the next one."""
+    goal = (deployment.target, deployment.revision)
+    db.execute(
+        "UPDATE deployments SET taken_back = 1 WHERE target = ? AND revision != ? AND"
+        " (revision = ? OR started_at >"
+        "  (SELECT max(started_at) FROM good WHERE target = ? AND revision = ?))",
+        (*goal, left, *goal),
+    )

@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NewType
+from urllib.parse import urlsplit
 
 from agent.errors import AgentError
-from agent.model import Secret, Stage
+from agent.model import Secret, Stage, Strategy
 from agent.places import LONGEST_SOCKET
 
 PROVIDERS = ("github",)
@@ -32,6 +33,9 @@ Argv = NewType("Argv", tuple[str, ...])
 Environment = NewType("Environment", Mapping[str, str])
 WebhookSecrets = NewType("WebhookSecrets", tuple[bytes, ...])
 KeyFile = NewType("KeyFile", Path)
+InnerPaths = NewType("InnerPaths", tuple[str, ...])
+HealthUrl = NewType("HealthUrl", str)
+HttpStatus = NewType("HttpStatus", int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,6 @@ class Interval:
     """How often to poll, in seconds; None is off."""
 
     seconds: float | None
-
-
-class InPlace(str):
-    """The one strategy there is so far."""
-
-    __slots__ = ()
-
-
-IN_PLACE = InPlace("in-place")
 
 
 class Provider(str):
@@ -132,12 +127,48 @@ def stage(value: object, _: object) -> Stage:
         raise ValueError(f"must be one of {', '.join(Stage)}, not {value!r}") from None
 
 
-def in_place(value: object, _: object) -> InPlace:
-    if value == "releases":
-        raise ValueError('"releases" is not there yet in this version; use "in-place"')
-    if value != "in-place":
-        raise ValueError(f'must be "in-place", not {value!r}')
-    return InPlace(value)
+def strategy(value: object, _: object) -> Strategy:
+    try:
+        return Strategy(string(value))
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(Strategy)}, not {value!r}") from None
+
+
+def inner_paths(value: object, _: object) -> InnerPaths:
+    """Paths inside a deployed tree, none of them inside another."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list such as [".env", "uploads"]')
+    found = tuple(_inner_path(string(one)) for one in value)
+    for one in found:
+        for other in found:
+            if one is not other and PurePosixPath(one).is_relative_to(other):
+                raise ValueError(f"{one!r} and {other!r} must not be in each other")
+    return InnerPaths(found)
+
+
+def _inner_path(text: str) -> str:
+    path = PurePosixPath(text)
+    if not path.parts or path.is_absolute() or ".." in path.parts or ".git" in path.parts:
+        raise ValueError(f"{text!r} must be a path inside the deployed tree, without ..")
+    return f"{path}/" if text.endswith("/") else str(path)
+
+
+def health_url(value: object, _: object) -> HealthUrl:
+    text = string(value)
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or parts.username is not None or re.search(r"[\x00-\x20\x7f]", text):
+        raise ValueError(f'must be a URL such as "http://127.0.0.1:8000/health", not {text!r}')
+    return HealthUrl(text)
+
+
+def http_status(value: object, _: object) -> HttpStatus:
+    if not isinstance(value, int) or isinstance(value, bool) or not 200 <= value <= 599:
+        raise ValueError(f"must be an HTTP status such as 200, not {value!r}")
+    return HttpStatus(value)
 
 
 def provider(value: object, _: object = None) -> Provider:
@@ -197,7 +228,10 @@ READERS: Mapping[Any, Callable[[object, object], Any]] = {
     Interval: interval,
     Name: name,
     Stage: stage,
-    InPlace: in_place,
+    Strategy: strategy,
+    InnerPaths: inner_paths,
+    HealthUrl: health_url,
+    HttpStatus: http_status,
     Provider: provider,
     Bind: bind,
     Branch: branch,

@@ -33,6 +33,15 @@ class Stage(StrEnum):
 GATES = (Stage.BUILD, Stage.ACTIVATE, Stage.VERIFY)
 
 
+class Strategy(StrEnum):
+    """How a revision becomes live."""
+
+    IN_PLACE = "in-place"
+    """The target's path is one clone, which every deployment moves."""
+    RELEASES = "releases"
+    """Each revision is a tree of its own; a link is switched from one to the next."""
+
+
 class Reason(StrEnum):
     """Why a sync, and so a hook, runs."""
 
@@ -110,6 +119,18 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class Verify:
+    """The built-in health check: `url` has to answer `expect`. Times are in seconds."""
+
+    url: str
+    expect: int = 200
+    within: float = 30.0
+    """How long it may take until the first good answer."""
+    stable_for: float = 10.0
+    """How long the answers have to stay good from then on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A repository's branch, kept live at a path on this host."""
 
@@ -123,6 +144,19 @@ class Target:
     """Seconds a whole deployment may take; the way back has as long again."""
     access: GitAccess = GitAccess()
     hooks: tuple[Hook, ...] = ()
+    strategy: Strategy = Strategy.IN_PLACE
+    shared: tuple[str, ...] = ()
+    """Paths that every release has as links into one shared folder."""
+    keep: int = 5
+    """How many releases stay on disk."""
+    reuse: tuple[str, ...] = ()
+    """What hooks left in a tree, and the next revision in that tree may begin with."""
+    verify: Verify | None = None
+
+    @property
+    def live(self) -> Path:
+        """The folder in which the live revision is found."""
+        return self.path / "current" if self.strategy is Strategy.RELEASES else self.path
 
     @property
     def ref(self) -> str:
@@ -208,7 +242,9 @@ class SyncRequest:
     """The revision that a push announced."""
     force: bool = False
     actor: str | None = None
-    """Who asked, for a manual one."""
+    """Who asked, where a person did."""
+    goal: Revision | None = None
+    """The revision to go back to, for a rollback."""
 
 
 # ---- deployments ----------------------------------------------------------------------------
@@ -233,6 +269,20 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing goes out by itself meanwhile. Times are Unix seconds, UTC."""
+
+    since: float
+    by: str
+    until: float | None = None
+    reason: str = ""
+
+    def holds(self, now: float) -> bool:
+        """Whether it is not over yet."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class TargetState:
     """What the journal knows of a target."""
 
@@ -240,11 +290,21 @@ class TargetState:
     live: Revision | None = None
     live_since: float | None = None
     condition: Condition = Condition.SETTLED
-    hold: Hold | None = None
+    holds: tuple[Hold, ...] = ()
+    """The newest last."""
     retry: Retry | None = None
     attempts: int = 0
     """Deployments begun at `attempted` in a row without it being deployed."""
     attempted: Revision | None = None
+    pause: Pause | None = None
+
+    @property
+    def hold(self) -> Hold | None:
+        """The newest."""
+        return self.holds[-1] if self.holds else None
+
+    def hold_on(self, revision: Revision) -> Hold | None:
+        return next((one for one in self.holds if one.revision == revision), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +353,49 @@ class Failure:
     """It could not now: try the same revision again."""
     interrupted: bool = False
     """The agent is stopping: the start after it goes on from here."""
+    canceled: bool = False
+    """A person ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at a target that led to no deployment although something was there to deploy."""
+
+    target: str
+    at: float
+    reason: Reason
+    result: str
+    """`held`, `paused`, `waiting` or `no-branch`."""
+    why: str
+    """Which delivery, poll or person, and by which rule, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit as a person reads it."""
+
+    revision: Revision
+    subject: str
+    author: str
+    at: float
+    """Unix time of the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a sync of a target would bring."""
+
+    target: str
+    live: Revision | None
+    tip: Revision | None
+    would: str
+    """What a sync would do now, in words."""
+    commits: tuple[Commit, ...]
+    """Those on the branch that are not live, the newest first."""
+    taken_away: tuple[Commit, ...]
+    """Those live that are not on the branch any more, after a force-push."""
+    files: tuple[str, ...]
+    """The paths that differ, each after git's letter for how, such as `M index.html`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,10 @@ class Output:
         if rest:
             self._keep(rest)
 
+    def line(self, text: str) -> None:
+        """A line of text, as a hook would have printed it."""
+        self.write(f"{text}\n".encode(errors="replace"))
+
     def note(self, text: str) -> None:
         """A line of the agent's own, told apart by its brackets."""
         self._write_tail()

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from agent.model import (
     Condition,
+    Deployment,
     Failure,
     Hold,
     Outcome,
@@ -92,7 +93,7 @@ class Ignored:
 
 # ---- which of two wishes is kept ------------------------------------------------------------
 
-_WEIGHT = {Reason.POLL: 0, Reason.START: 1, Reason.ROLLBACK: 1, Reason.PUSH: 2, Reason.MANUAL: 2}
+_WEIGHT = {Reason.POLL: 0, Reason.START: 1, Reason.PUSH: 2, Reason.MANUAL: 2}
 
 
 def newest(waiting: SyncRequest | None, new: SyncRequest) -> SyncRequest:
@@ -121,7 +122,7 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """A crash came in the middle of a way back: finish it."""
+    """A crash left the target between two revisions: bring the settled one back."""
 
     revision: Revision
     attempt: int
@@ -129,15 +130,28 @@ class Restore:
 
 
 @dataclass(frozen=True, slots=True)
+class RollBack:
+    """A person wants an earlier revision back, and `leaves` not tried again."""
+
+    revision: Revision
+    leaves: Revision | None
+    why: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """Leave the target as it is, for the reason `why`."""
 
     result: str
-    """One of `up-to-date`, `held`, `waiting`, `no-branch`."""
+    """One of `up-to-date`, `held`, `paused`, `waiting`, `no-branch`."""
     why: str
+    until: float | None = None
+    """Unix time at which to look again, where that is known."""
 
 
-Verdict = Deploy | Restore | Nothing
+Task = Deploy | Restore | RollBack
+Verdict = Task | Nothing
 
 
 def decide(
@@ -148,7 +162,7 @@ def decide(
     request: SyncRequest,
     now: float,
 ) -> Verdict:
-    """What to do about `tip`, the branch's end at the remote, when `head` is in the tree.
+    """What to do about `tip`, the branch's end at the remote, when `head` is what is found live.
 
     The rules stand in the order in which they win. `now` is Unix time.
     """
@@ -156,14 +170,14 @@ def decide(
     if revision is None:
         return Nothing("no-branch", f"the remote shows no branch {target.branch}; is it empty?")
     attempt = state.attempts + 1 if state.attempted == revision else 1
-    hold = state.hold
-    if hold and hold.revision == revision and not request.force:
-        if state.condition is Condition.MOVING and state.live:
-            why = f"the agent died on the way back from {revision[:12]}"
-            return Restore(state.live, state.attempts, why)
-        return Nothing("held", f"{revision[:12]} is held: {hold.because}")
     if request.force:
         return Deploy(revision, attempt, "forced")
+    left_alone = _left_alone(state, revision, now)
+    if state.condition is Condition.MOVING and left_alone and state.live:
+        why = f"the agent died on its way to another revision, and {left_alone.why}"
+        return Restore(state.live, state.attempts, why)
+    if left_alone:
+        return left_alone
     if state.condition is Condition.MOVING:
         return Deploy(revision, attempt, "the deployment before was interrupted")
     if state.condition is Condition.BROKEN:
@@ -174,6 +188,15 @@ def decide(
         found = head[:12] if head else "nothing"
         return Deploy(revision, attempt, f"the tree was found at {found}")
     return Nothing("up-to-date", f"{revision[:12]} is live")
+
+
+def _left_alone(state: TargetState, revision: Revision, now: float) -> Nothing | None:
+    """Why `revision` must not go out by itself, if there is a reason."""
+    pause, hold = state.pause, state.hold_on(revision)
+    if pause and pause.holds(now):
+        reason = f": {pause.reason}" if pause.reason else ""
+        return Nothing("paused", f"{state.target} was paused by {pause.by}{reason}", pause.until)
+    return Nothing("held", f"{revision[:12]} is held: {hold.because}") if hold else None
 
 
 def _newer(
@@ -187,11 +210,28 @@ def _newer(
     return Deploy(revision, attempt, f"{revision[:12]} could not be deployed before; tried again")
 
 
+def roll_back(state: TargetState, head: Revision | None, goal: Revision) -> RollBack | Nothing:
+    """What to do about a person's wish to have `goal` live again."""
+    if goal == state.live == head and state.condition is Condition.SETTLED:
+        return Nothing("up-to-date", f"{goal[:12]} is live")
+    return RollBack(goal, state.live, f"back to {goal[:12]}")
+
+
 def explain(request: SyncRequest) -> str:
     """Who or what asked, in words: `push delivery 72d3…`, `poll`, `alice`."""
     if request.delivery:
         return f"push, delivery {request.delivery}"
     return f"asked for by {request.actor}" if request.actor else request.reason.value
+
+
+def worth_noting(verdict: Nothing, request: SyncRequest, before: Nothing | None) -> bool:
+    """Whether a look that led to nothing belongs into the history; `before` is the last that did.
+
+    A poll that finds the same as the one before tells nobody anything.
+    """
+    if verdict.result == "up-to-date":
+        return False
+    return request.reason not in (Reason.POLL, Reason.START) or verdict != before
 
 
 # ---- waiting for what was announced ---------------------------------------------------------
@@ -222,11 +262,17 @@ class Ending:
     condition: Condition
     live: Revision | None
     detail: str
+    leaves: Hold | None = None
+    """On what a person rolled back from: it is no goal of a later rollback either."""
 
 
-def ending_well(revision: Revision, reason: Reason) -> Ending:
-    outcome = Outcome.ROLLED_BACK if reason is Reason.ROLLBACK else Outcome.DEPLOYED
-    return Ending(outcome, Condition.SETTLED, revision, "")
+def ending_well(task: Task, deployment: Deployment) -> Ending:
+    if isinstance(task, Restore):
+        return Ending(Outcome.ROLLED_BACK, Condition.SETTLED, task.revision, task.why)
+    leaves = None
+    if isinstance(task, RollBack) and task.leaves and task.leaves != task.revision:
+        leaves = Hold(task.leaves, f"rolled back, {deployment.why}", deployment.id)
+    return Ending(Outcome.DEPLOYED, Condition.SETTLED, task.revision, "", leaves)
 
 
 def needs_way_back(failure: Failure, moved: bool, previous: Revision | None) -> bool:
@@ -241,12 +287,24 @@ def ending_badly(
     detail = f"{failure.step}: {failure.cause}"
     if failure.interrupted or (back and back.interrupted):
         return Ending(Outcome.INTERRUPTED, Condition.MOVING, None, detail)
-    if not moved or previous is None:
-        return Ending(Outcome.FAILED, Condition.SETTLED, None, detail)
-    if back is None:
-        return Ending(Outcome.ROLLED_BACK, Condition.SETTLED, previous, detail)
-    detail = f"{detail}; and on the way back to {previous[:12]}, {back.step}: {back.cause}"
-    return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail)
+    if back and previous:
+        detail = f"{detail}; and on the way back to {previous[:12]}, {back.step}: {back.cause}"
+        return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail)
+    live = previous if moved else None
+    if failure.canceled:
+        return Ending(Outcome.CANCELED, Condition.SETTLED, live, detail)
+    outcome = Outcome.ROLLED_BACK if moved and previous else Outcome.FAILED
+    return Ending(outcome, Condition.SETTLED, live, detail)
+
+
+def ending_of_restore(failure: Failure, revision: Revision) -> Ending:
+    """The end of a restoring that failed. What could not be done now is tried at the next look."""
+    detail = f"{failure.step}: {failure.cause}"
+    if failure.interrupted:
+        return Ending(Outcome.INTERRUPTED, Condition.MOVING, None, detail)
+    if failure.temporary:
+        return Ending(Outcome.FAILED, Condition.MOVING, None, detail)
+    return Ending(Outcome.BROKEN, Condition.BROKEN, None, f"back to {revision[:12]}: {detail}")
 
 
 def hold_or_retry(

@@ -11,12 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import structlog
+
 from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import Revision, Target
 from agent.worktree import WorkTree
 
 _NAMED = 10
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,14 @@ class Saved:
 class InPlace:
     """The tree of an in-place target. One deployment at a time uses it."""
 
-    def __init__(self, target: Target, saved: Path) -> None:
+    atomic = False
+    """What is live changes with `prepare` already."""
+
+    def __init__(self, target: Target, saved: Path, mirror: Path) -> None:
         self.tree = target.path
+        self.moved = False
+        """Whether what is live may be something else than before."""
+        self._mirror = mirror
         self._target = target
         self._saved = saved
         self._work = WorkTree(target.path)
@@ -54,12 +63,44 @@ class InPlace:
         """Have git pack what many deployments have left. Harmless while one runs."""
         self._work.tidy()
 
-    def receive(self, mirror: Path, revision: Revision, cancel: Cancel) -> None:
+    def find_built(self, _revision: Revision) -> bool:
+        """Never: the one tree has to be moved, and built again."""
+        return False
+
+    def prepare(self, revision: Revision, deployment: str, cancel: Cancel) -> str:
+        """Make the tree `revision`; gives what was found changed by hand, and where it is kept."""
+        was, before = self.moved, self.head()
+        self.receive(revision, cancel)
+        saved = self.save_changes(revision, deployment)
+        if saved:
+            log.warning("tree.changed_by_hand", target=self._target.name, saved=str(saved))
+        self.moved = True
+        try:
+            self.move(revision, cancel)
+        except (GitFailed, OSError):
+            # The host's fault, such as a full disk or a lock: often nothing has moved yet.
+            self.moved = was or not self.is_whole(before)
+            raise
+        return f"changed by hand and saved: {saved}" if saved else ""
+
+    def switch(self) -> None:
+        """Nothing: it is live already."""
+
+    def give_up(self) -> None:
+        """Nothing is kept of a tree that did not do."""
+
+    def take_down(self) -> None:
+        """Nothing: the first tree stays as it is, to be looked at."""
+
+    def prune(self, _cancel: Cancel) -> None:
+        """Nothing: there is one tree."""
+
+    def receive(self, revision: Revision, cancel: Cancel) -> None:
         """Have `revision` in the clone; what is live does not change yet."""
         if not self._work.exists():
             self._work.create(self._target.repo, revision)
         if not self._work.has(revision):
-            self._work.receive(mirror, self._target.ref, revision, cancel)
+            self._work.receive(self._mirror, self._target.ref, revision, cancel)
 
     def save_changes(self, revision: Revision, name: str) -> Saved | None:
         """Save what a move to `revision` would overwrite, as `name`; None if there is nothing."""

@@ -14,7 +14,7 @@ from agent import __version__
 from agent.config import Settings
 from agent.forges.signature import Refusal
 from agent.journal import Journal
-from agent.model import Condition, Deployment, Revision, Target, TargetState
+from agent.model import Condition, Deployment, Pause, Revision, Strategy, Target, TargetState
 from agent.tally import Refused, Tally
 from agent.worker import Mailbox, Worker
 
@@ -26,6 +26,7 @@ class State(StrEnum):
     BROKEN = "broken"
     ERROR = "error"
     """The newest look could not be finished: remote down, disk full."""
+    PAUSED = "paused"
     RETRYING = "retrying"
     HELD = "held"
     UP_TO_DATE = "up-to-date"
@@ -53,12 +54,14 @@ class TargetReport:
     repo: str
     branch: str
     path: str
+    strategy: Strategy
     live: Revision | None
     live_since: float | None
     condition: Condition
     held: Revision | None
     held_because: str | None
     retry_at: float | None
+    paused: Pause | None
     syncing: bool
     waiting: bool
     last: Deployment | None
@@ -165,12 +168,14 @@ def _target(
         repo=target.repo,
         branch=target.branch,
         path=str(target.path),
+        strategy=target.strategy,
         live=state.live,
         live_since=state.live_since,
         condition=state.condition,
         held=state.hold.revision if state.hold else None,
         held_because=state.hold.because if state.hold else None,
         retry_at=state.retry.not_before if state.retry else None,
+        paused=state.pause if state.pause and state.pause.holds(time.time()) else None,
         syncing=box.running is not None,
         waiting=box.waiting is not None,
         last=last,
@@ -187,6 +192,8 @@ def standing_of(known: TargetState, look: LookReport | None) -> State:
         return State.BROKEN
     if look and look.result == "error":
         return State.ERROR
+    if known.pause and known.pause.holds(time.time()):
+        return State.PAUSED
     if known.retry:
         return State.RETRYING
     if known.hold:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from shlex import quote
+from typing import IO
 from urllib.parse import urlsplit
 
 import structlog
@@ -23,13 +24,14 @@ from git.cmd import Git
 from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.kinds import reveal
-from agent.model import REVISION, GitAccess, Revision, Source, Tip
+from agent.model import REVISION, Commit, GitAccess, Revision, Source, Tip
 
 log = structlog.get_logger()
 
 FETCH_DEADLINE = 600.0
 LOCAL_DEADLINE = 300.0
 _MOST_HISTORY = 5000
+_MOST_COMMITS = 100
 
 # What git itself may need from the agent's own surroundings; anything else stays out.
 PASSED_ON = frozenset(
@@ -63,7 +65,8 @@ _OPTIONS = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
 )
-TIDY = ("gc.auto=2000", "gc.autoDetach=false")
+# What a branch has left behind may still be somebody's goal of a rollback.
+TIDY = ("gc.auto=2000", "gc.autoDetach=false", "gc.pruneExpire=never")
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -146,6 +149,52 @@ def git(
     if process.returncode:
         raise GitFailed(f"{verb} failed", _last_words(errors))
     return os.fsdecode(output)
+
+
+@contextmanager
+def blobs(
+    git_dir: Path, ids: Sequence[bytes], cancel: Cancel
+) -> Iterator[Iterator[tuple[int, IO[bytes]]]]:
+    """The content of each of `ids`, a thousand at most, in their order: its size and a stream.
+
+    Whoever takes one reads just so many bytes from the stream before the next. GitFailed where
+    one is not there.
+    """
+    if not ids:
+        yield iter(())
+        return
+    settings = [word for option in _OPTIONS for word in ("-c", option)]
+    started = Git(git_dir).execute(
+        ["git", *settings, "cat-file", "--batch"],
+        as_process=True,
+        env=_ENVIRONMENT,
+        istream=subprocess.PIPE,
+        start_new_session=True,
+    )
+    process = started.proc
+    assert process is not None
+    with process, cancel.calling(process.kill):
+        assert process.stdin
+        assert process.stdout
+        try:
+            # A pipe holds 64 KiB, so that this never waits for what is not read yet.
+            process.stdin.write(b"".join(one + b"\n" for one in ids))
+            process.stdin.close()
+            yield _contents(process.stdout)
+        finally:
+            process.kill()
+    if cancel.is_set:
+        raise Stopped("git cat-file was ended because the agent is stopping")
+
+
+def _contents(stream: IO[bytes]) -> Iterator[tuple[int, IO[bytes]]]:
+    """What `cat-file --batch` says (git-cat-file(1), Batch output)."""
+    while header := stream.readline():
+        words = header.split()
+        if len(words) != 3:
+            raise GitFailed("git cat-file failed", header.decode(errors="replace").strip())
+        yield int(words[2]), stream
+        stream.read(1)
 
 
 def _last_words(errors: bytes) -> str:
@@ -316,6 +365,34 @@ class Mirror:
         lines = git(["for-each-ref", form, "--", *kept], cwd=self.path)
         rows = (line.split("\0") for line in lines.split("\n") if line)
         return {kept[name]: Tip(*facts) for name, *facts in rows}
+
+    def commits(self, old: Revision | None, new: Revision | None) -> tuple[Commit, ...]:
+        """What `new` has and `old` has not, the newest first, a hundred at most."""
+        if new is None:
+            return ()
+        form = "--format=%H%x00%s%x00%an%x00%ct"
+        without = [f"^{check_revision(old)}"] if old and self.has(old) else []
+        most = f"--max-count={_MOST_COMMITS}"
+        lines = git(["log", most, form, check_revision(new), *without, "--"], cwd=self.path)
+        rows = (line.split("\0") for line in lines.split("\n") if line)
+        return tuple(Commit(one, subject, author, float(at)) for one, subject, author, at in rows)
+
+    def changes(self, old: Revision | None, new: Revision | None) -> tuple[str, ...]:
+        """The paths in which two revisions differ, each as `M index.html` (git-diff-tree(1))."""
+        if new is None:
+            return ()
+        if old is None or not self.has(old):
+            listed = git(["ls-tree", "-r", "--name-only", "--full-tree", new], cwd=self.path)
+            return tuple(f"A {path}" for path in listed.splitlines())
+        form = ["-r", "--name-status", "--no-renames"]
+        listed = git(["diff-tree", *form, check_revision(old), check_revision(new)], cwd=self.path)
+        return tuple(line.replace("\t", " ", 1) for line in listed.splitlines())
+
+    def has(self, revision: Revision) -> bool:
+        with suppress(GitFailed):
+            git(["cat-file", "-e", f"{check_revision(revision)}^{{commit}}"], cwd=self.path)
+            return True
+        return False
 
     def tidy(self) -> None:
         """Pack what many fetches have left, when git finds that there is enough of it."""

@@ -11,7 +11,9 @@ from agent.model import (
     Condition,
     Deployment,
     Hold,
+    Look,
     Outcome,
+    Pause,
     Reason,
     Retry,
     Revision,
@@ -33,22 +35,30 @@ def to_request(row: sqlite3.Row) -> SyncRequest:
         row["expected"],
         bool(row["force"]),
         row["actor"],
+        row["goal"],
     )
 
 
-def to_state(row: sqlite3.Row) -> TargetState:
-    held: Revision | None = row["held"]
+def to_state(row: sqlite3.Row, holds: tuple[Hold, ...]) -> TargetState:
     retry: Revision | None = row["retry"]
+    since = _time(row["paused_at"])
     return TargetState(
         row["target"],
         row["live"],
         _time(row["live_since"]),
         Condition(row["condition"]),
-        Hold(held, row["held_because"], row["held_by"]) if held else None,
+        holds,
         Retry(retry, float(row["retry_at"])) if retry else None,
         int(row["attempts"]),
         row["attempted"],
+        Pause(since, row["paused_by"], _time(row["paused_until"]), row["paused_because"])
+        if since is not None
+        else None,
     )
+
+
+def to_look(row: sqlite3.Row) -> Look:
+    return Look(row["target"], float(row["at"]), Reason(row["reason"]), row["result"], row["why"])
 
 
 def to_deployment(row: sqlite3.Row) -> Deployment:
@@ -88,7 +98,7 @@ def sound(
     db: sqlite3.Connection, table: str, rows: Iterable[sqlite3.Row], decode: Callable[[Any], T]
 ) -> Iterator[T]:
     """The rows as values. One that makes no sense is put aside, so that it hurts only once."""
-    key = {"requests": "id", "deployments": "id", "states": "target"}[table]
+    key = {"requests": "id", "deployments": "id", "states": "target", "looks": "at"}[table]
     for row in list(rows):
         try:
             value = decode(row)

@@ -218,7 +218,7 @@ class Service:
 
     def _wish_at_start(self) -> None:
         """What was acknowledged and not looked at yet; then one look at everything."""
-        for request in self.journal.open_requests():
+        for request in self.journal.open_requests().result():
             if request.target in self.settings.targets:
                 self.worker.wish(request)
         for name in self.settings.targets:

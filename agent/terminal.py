@@ -27,6 +27,7 @@ _STYLES = {
     "interrupted": "yellow",
     "canceled": "yellow",
     "held": "yellow",
+    "paused": "yellow",
     "retrying": "yellow",
     "syncing": "cyan",
 }
@@ -94,6 +95,14 @@ def _show_trouble(out: Console, target: Mapping[str, Any], now: float) -> None:
             f"{name}: {short(target['held'])} is held: {printable(target['held_because'])}\n"
             f"  push a newer revision, or `gitops-agent sync {name} --force` to try it again"
         )
+    if pause := target["paused"]:
+        until = f" until {stamp(pause['until'])}" if pause["until"] else ""
+        reason = f": {printable(pause['reason'])}" if pause["reason"] else ""
+        by, since = printable(pause["by"]), ago(pause["since"], now)
+        out.print(
+            f"{name}: paused by {by} {since}{until}{reason}\n"
+            f"  `gitops-agent resume {name}` ends that; what is pushed meanwhile goes out then"
+        )
     if target["retry_at"]:
         out.print(f"{name}: tried again in {span(max(0, target['retry_at'] - now))}")
     if look and look["result"] in ("error", "no-branch"):
@@ -120,6 +129,33 @@ def show_history(deployments: Iterable[Mapping[str, Any]]) -> None:
             out.print(f"    {printable(one['detail'])}")
     if empty:
         out.print("no deployments yet")
+
+
+def show_looks(looks: Iterable[Mapping[str, Any]]) -> None:
+    out = console()
+    empty = True
+    for one in looks:
+        empty = False
+        line = Text(f"{stamp(one['at'])}  {one['target']}  ")
+        line.append(one["result"], _STYLES.get(one["result"], ""))
+        out.print(line)
+        out.print(f"    {printable(one['why'])}", style="dim")
+    if empty:
+        out.print("no look has left anything alone")
+
+
+def show_difference(difference: Mapping[str, Any]) -> None:
+    """What a sync would bring, commits first; `git show REVISION` has the rest."""
+    out, one = console(), difference
+    out.print(f"{one['target']}: live {short(one['live'])}, the branch is at {short(one['tip'])}")
+    out.print(f"a sync now: {printable(one['would'])}", style="bold")
+    for commits, mark, style in ((one["commits"], "+", "green"), (one["taken_away"], "-", "red")):
+        for commit in commits:
+            who = printable(commit["author"])
+            line = Text(f"{mark} {short(commit['revision'])} ", style)
+            out.print(line + Text(f"{printable(commit['subject'])} ({who})"))
+    for file in one["files"]:
+        out.print(f"  {printable(file)}")
 
 
 def show_pieces(pieces: Iterator[Mapping[str, Any]]) -> Mapping[str, Any] | None:

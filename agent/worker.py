@@ -10,16 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import structlog
 
 from agent import plan
+from agent.attempt import Synced
 from agent.errors import JournalUnavailable
 from agent.journal import Journal
 from agent.model import Reason, SyncRequest
-from agent.reconciler import Synced
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ class Syncs(Protocol):
     """What the worker asks of the reconciler."""
 
     def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Awaitable[Synced]: ...
+    def prune(self, name: str) -> Awaitable[None]: ...
 
 
 @dataclass(slots=True)
@@ -35,6 +36,8 @@ class Mailbox:
     """A target's waiting wish and running sync."""
 
     waiting: SyncRequest | None = None
+    rollback: SyncRequest | None = None
+    """A person's waiting wish for an earlier revision, which comes before any look."""
     running: asyncio.Task[None] | None = None
     retry: asyncio.TimerHandle | None = None
     last: Synced | None = None
@@ -77,20 +80,33 @@ class Worker:
     def wish(self, request: SyncRequest) -> None:
         """Have the request's target looked at, as soon as no sync is running on it."""
         box = self.mailbox(request.target)
-        box.waiting = plan.newest(box.waiting, request)
+        if request.reason is Reason.ROLLBACK:
+            box.rollback = request
+        else:
+            box.waiting = plan.newest(box.waiting, request)
         if box.running is None and not self._stopping:
             box.running = asyncio.create_task(self._work(box), name=f"sync {request.target}")
 
     async def _work(self, box: Mailbox) -> None:
         try:
             in_vain = 0
-            while box.waiting and not self._stopping:
+            while (box.rollback or box.waiting) and not self._stopping:
                 await asyncio.sleep(plan.pause_between_looks(in_vain))
-                request, box.waiting = box.waiting, None
+                request = self._next(box)
                 await self._fulfil(box, request)
                 in_vain = in_vain + 1 if box.last and box.last.result == "up-to-date" else 0
+                if box.last and box.last.deployment:
+                    await self._syncs.prune(request.target)
         finally:
             box.running = None
+
+    def _next(self, box: Mailbox) -> SyncRequest:
+        if box.rollback:
+            request, box.rollback = box.rollback, None
+            return request
+        assert box.waiting
+        request, box.waiting = box.waiting, None
+        return request
 
     async def _fulfil(self, box: Mailbox, request: SyncRequest) -> None:
         if box.retry:
@@ -109,10 +125,11 @@ class Worker:
             self._try_again(box, request, plan.error_pause(box.errors, random.random()))
         elif synced.retry_at is not None:
             # Measured now; the delay itself then runs on the loop's monotonic clock.
-            again = SyncRequest(request.target, request.reason, delivery=request.delivery)
+            again = replace(request, expected=None, force=False)
             self._try_again(box, again, max(0.0, synced.retry_at - self._clock()))
-        # A push that could not be looked at stays open: it was acknowledged.
-        open_still = synced.result == "interrupted" or (failed and request.reason is Reason.PUSH)
+        # A push that could not be looked at, or must wait, stays open: it was acknowledged.
+        postponed = failed or synced.result == "paused"
+        open_still = synced.result == "interrupted" or (postponed and request.reason is Reason.PUSH)
         if request.id is not None and not open_still:
             await self._close(request, synced)
         finished, box.finished = box.finished, asyncio.Event()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.agents import Agent
+from tests.house import House
 from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http, serve_ssh
 
 
@@ -36,3 +37,10 @@ def agent(tmp_path: Path, upstream: Upstream) -> Iterator[Agent]:
     yield one
     if one.running:
         one.stop()
+
+
+@pytest.fixture
+def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
+    one = House(tmp_path / "house" if (tmp_path / "house").mkdir() is None else tmp_path, upstream)
+    yield one
+    one.close()

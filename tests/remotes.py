@@ -89,6 +89,22 @@ class Upstream:
         """Have main at a revision that was pushed before."""
         git("update-ref", "refs/heads/main", revision, cwd=self.path)
 
+    def reset(self, revision: str) -> None:
+        """Have main, and what is committed next, begin from a revision that was pushed before."""
+        self._git("reset", "--quiet", "--hard", revision)
+        self._git("clean", "-ffdxq")
+        self.push(force=True)
+
+    def tip(self) -> str:
+        return git("rev-parse", "main", cwd=self.path)
+
+    def point_submodule(self, name: str, commit: str) -> str:
+        """Commit a submodule's pointer, to a repository that nobody can reach."""
+        self._git("update-index", "--add", "--cacheinfo", f"160000,{commit},{name}")
+        self._git("commit", "--quiet", "--message", "submodule")
+        self.push()
+        return self.tip()
+
     def delete_branch(self, branch: str) -> None:
         self._git("push", "--quiet", "origin", f":refs/heads/{branch}")
 
@@ -109,6 +125,7 @@ class Upstream:
             (self._work / name).chmod(0o755)
         for name, to in symlinks.items():
             self._clear_way(self._work / name)
+            (self._work / name).unlink(missing_ok=True)
             (self._work / name).symlink_to(to)
 
     def _clear_way(self, path: Path) -> None:

@@ -15,8 +15,13 @@ _COMMANDS = (
     host.check,
     look.status,
     look.history,
+    look.diff,
     look.logs,
     steer.sync,
+    steer.rollback,
+    steer.pause,
+    steer.resume,
+    steer.cancel,
     steer.send_push,
 )
 

@@ -1,4 +1,4 @@
-"""Commands that look: status, history, logs."""
+"""Commands that look: status, history, diff, logs."""
 
 import click
 import msgspec
@@ -23,11 +23,30 @@ def status(config_file: str | None, *, as_json: bool) -> None:
 @base.with_json
 @click.argument("target", required=False)
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
-def history(config_file: str | None, target: str | None, limit: int, *, as_json: bool) -> None:
+@click.option("--looks", is_flag=True, help="The looks that left something alone instead, and why.")
+def history(
+    config_file: str | None, target: str | None, limit: int, *, looks: bool, as_json: bool
+) -> None:
     """Past deployments, newest first, and why each one ran."""
     with base.client(config_file) as client:
-        answer = client.history(target, limit)
-    base.print_json(answer) if as_json else terminal.show_history(answer)
+        answer = client.looks(target, limit) if looks else client.history(target, limit)
+    if as_json:
+        base.print_json(answer)
+    elif looks:
+        terminal.show_looks(answer)
+    else:
+        terminal.show_history(answer)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target")
+def diff(config_file: str | None, target: str, *, as_json: bool) -> None:
+    """What a sync would bring: commits and files. Changes nothing."""
+    with base.client(config_file) as client:
+        answer = client.diff(target)
+    base.print_json(answer) if as_json else terminal.show_difference(answer)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Commands that steer: sync, send-push."""
+"""Commands that steer: sync, rollback, pause, resume, cancel, send-push."""
 
 import getpass
 import os
@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from agent import terminal
+from agent import kinds, terminal
 from agent.cli import base
 from agent.client import Client
 from agent.errors import AgentError, Exit
@@ -27,12 +27,82 @@ def sync(config_file: str | None, target: str, *, wait: bool, force: bool, as_js
     """Deploy now what the branch says."""
     with base.client(config_file) as client:
         number = client.sync(target, _actor(), force=force)
-        if not wait:
-            answer = {"request": number, "target": target}
-            asked = f"{target} is looked at now; `gitops-agent logs -f {target}` follows it"
-            base.print_json(answer) if as_json else click.echo(asked)
-            return
-        result = _wait(client, number, quiet=as_json)
+        _see_through(client, target, number, wait=wait, as_json=as_json)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target")
+@click.option("--to", metavar="REVISION", help="Default: the last good one before what is live.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Show it to its end.")
+def rollback(
+    config_file: str | None, target: str, to: str | None, *, wait: bool, as_json: bool
+) -> None:
+    """Have an earlier revision live again; the one it leaves is held."""
+    with base.client(config_file) as client:
+        number = client.rollback(target, _actor(), to)
+        _see_through(client, target, number, wait=wait, as_json=as_json)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target")
+@click.option("--for", "duration", metavar="DURATION", help='Such as "2h"; default: until resumed.')
+@click.option("--reason", default="", help="Why, for whoever looks at it later.")
+def pause(
+    config_file: str | None, target: str, duration: str | None, reason: str, *, as_json: bool
+) -> None:
+    """Let nothing go out by itself; pushes meanwhile are remembered."""
+    seconds = _seconds(duration)
+    with base.client(config_file) as client:
+        answer = client.pause(target, _actor(), seconds, reason)
+    said = f"{target} is paused; `gitops-agent resume {target}` ends that"
+    base.print_json(answer) if as_json else click.echo(said)
+
+
+def _seconds(duration: str | None) -> float | None:
+    if duration is None:
+        return None
+    try:
+        return kinds.parse_duration(duration)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from None
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target")
+def resume(config_file: str | None, target: str, *, as_json: bool) -> None:
+    """End a pause; the newest push that came meanwhile goes out."""
+    with base.client(config_file) as client:
+        client.resume(target, _actor())
+    said = f"{target} is resumed; `gitops-agent status` says what follows"
+    base.print_json({"target": target}) if as_json else click.echo(said)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target")
+def cancel(config_file: str | None, target: str, *, as_json: bool) -> None:
+    """End a running deployment, hooks and all, the way a failure would."""
+    with base.client(config_file) as client:
+        client.cancel(target, _actor())
+    said = f"{target}'s deployment is being canceled; `gitops-agent logs -f {target}` follows it"
+    base.print_json({"target": target}) if as_json else click.echo(said)
+
+
+def _see_through(client: Client, target: str, number: int, *, wait: bool, as_json: bool) -> None:
+    """Say what was asked for, or show it to its end; exit 1 if it does not go well."""
+    if not wait:
+        answer = {"request": number, "target": target}
+        asked = f"{target} is looked at now; `gitops-agent logs -f {target}` follows it"
+        base.print_json(answer) if as_json else click.echo(asked)
+        return
+    result = _wait(client, number, quiet=as_json)
     if as_json:
         base.print_json(result)
     if result["result"] not in ("deployed", "up-to-date"):

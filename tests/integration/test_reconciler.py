@@ -1,148 +1,28 @@
 """Whole syncs: real git, real hooks, a real journal; only the clock of a retry is ours."""
 
 import asyncio
-import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import hooks, repository
-from agent.cancel import Cancel
+from agent.attempt import Synced
 from agent.database import Database
-from agent.journal import Journal
 from agent.model import (
     Condition,
-    Deployment,
     Hook,
     Outcome,
     Reason,
     Stage,
     SyncRequest,
-    Target,
     TargetState,
 )
-from agent.reconciler import Reconciler, Synced
+from tests.house import House
 from tests.remotes import Upstream
-
-RECORD = f"""#!{sys.executable}
-import json, os, pathlib, sys
-facts = {{key: value for key, value in os.environ.items() if key.startswith("DEPLOY_")}}
-facts["files"] = sorted(p.name for p in pathlib.Path().iterdir() if p.name != ".git")
-facts["changed"] = pathlib.Path(os.environ["DEPLOY_CHANGED_FILES"]).read_text().splitlines()
-with open(sys.argv[1], "a") as file:
-    file.write(json.dumps(facts) + "\\n")
-"""
-
-
-class House:
-    """A reconciler in a folder of its own, with one upstream."""
-
-    def __init__(self, root: Path, upstream: Upstream) -> None:
-        self.root = root
-        self.upstream = upstream
-        self.tree = root / "srv" / "shop"
-        self.hooks_dir = root / "deploy_hooks"
-        self.hooks_dir.mkdir()
-        self.state_dir = root / "state"
-        self.cancel = Cancel()
-        self.runner = asyncio.Runner()
-        self.time = 1_000_000.0
-        self.targets: dict[str, Target] = {}
-        self.start()
-
-    def start(self) -> None:
-        self.journal = Journal(self.state_dir)
-        self.reconciler = Reconciler(
-            self.journal, self.state_dir, 2, self.cancel, lambda: self.time
-        )
-        self.reconciler.track(self.targets)
-
-    def stop(self) -> None:
-        self.reconciler.close()
-        self.journal.close()
-
-    def restart(self) -> None:
-        """Another agent on the same state, as after a crash."""
-        self.stop()
-        self.cancel.close()
-        self.cancel = Cancel()
-        self.start()
-        self.reconciler.repair()
-
-    def close(self) -> None:
-        self.stop()
-        self.cancel.close()
-        self.runner.close()
-
-    def hook(
-        self, text: str, stage: Stage = Stage.ACTIVATE, name: str = "", timeout: float = 30.0
-    ) -> Hook:
-        path = self.hooks_dir / (name or f"hook-{len(list(self.hooks_dir.iterdir()))}")
-        path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return Hook(path.name, stage, (str(path),), timeout)
-
-    def recorder(self, stage: Stage) -> Hook:
-        path = self.hooks_dir / "record"
-        path.write_text(RECORD)
-        path.chmod(0o755)
-        return Hook("record", stage, (str(path), str(self.root / "record.jsonl")), 30.0)
-
-    def recorded(self) -> list[dict[str, Any]]:
-        path = self.root / "record.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
-
-    def track(self, *hooks: Hook, **changes: Any) -> Target:
-        target = Target(
-            "shop", self.upstream.url, "main", self.tree, None, 60.0, hooks=tuple(hooks)
-        )
-        target = replace(target, **changes)
-        self.targets[target.name] = target
-        self.reconciler.track(self.targets)
-        return target
-
-    def sync(self, reason: Reason = Reason.PUSH, name: str = "shop", **changes: Any) -> Synced:
-        request = SyncRequest(name, reason, **changes)
-        self.time += 1
-        return self.runner.run(self.reconciler.sync(request, lambda: False))
-
-    def state(self, name: str = "shop") -> TargetState:
-        return self.journal.state(name)
-
-    def newest(self) -> Deployment:
-        found = self.journal.history("shop", 1).result()[0]
-        whole = self.journal.deployment(found.id).result()
-        assert whole
-        return whole
-
-    def git(self, *arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=self.tree, check=True, capture_output=True, text=True,
-            env={**os.environ, "GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x@example.org",
-                 "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@example.org"},
-        ).stdout.strip()  # fmt: skip
-
-    def clean(self) -> bool:
-        return self.git("status", "--porcelain") == ""
-
-    def saved(self) -> Path:
-        (folder,) = (self.state_dir / "saved" / "shop").iterdir()
-        return folder
-
-
-@pytest.fixture
-def house(tmp_path: Path, upstream: Upstream) -> Iterator[House]:
-    one = House(tmp_path / "house" if (tmp_path / "house").mkdir() is None else tmp_path, upstream)
-    yield one
-    one.close()
-
 
 # ---- going well -------------------------------------------------------------------------------
 

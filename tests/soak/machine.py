@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 )
 
 from agent import plan
+from agent.attempt import Synced
 from agent.inbox import Inbox
 from agent.journal import Journal
 from agent.model import (
@@ -28,16 +29,17 @@ from agent.model import (
     Deployment,
     Failure,
     Letter,
+    Pause,
     Push,
     Reason,
     SyncRequest,
     Target,
     Tip,
 )
-from agent.reconciler import Synced
 from agent.worker import Worker
 
 TARGET = Target("shop", "/r", "main", Path("/srv/shop"), None, 60.0)
+LOOKS = (Reason.PUSH, Reason.POLL, Reason.START, Reason.MANUAL)
 ENDS = ("good", "bad", "bad and back bad", "not now", "crash before", "crash in", "crash in back")
 
 
@@ -68,53 +70,64 @@ class Syncs:
     async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
         journal, world = self._journal, self._world
         state = journal.state("shop")
-        verdict = plan.decide(TARGET, state, world.tree, Tip(world.tip), request, 0.0)
-        if isinstance(verdict, plan.Nothing):
-            return Synced(verdict.result, verdict.why)
-        reason = Reason.ROLLBACK if isinstance(verdict, plan.Restore) else request.reason
-        previous = world.tip if isinstance(verdict, plan.Restore) else state.live
+        if request.goal:
+            task = plan.roll_back(state, world.tree, request.goal)
+        else:
+            task = plan.decide(TARGET, state, world.tree, Tip(world.tip), request, 0.0)
+        if isinstance(task, plan.Nothing):
+            return Synced(task.result, task.why)
+        reason = request.reason if isinstance(task, plan.Deploy) else Reason.ROLLBACK
+        previous = world.tip if isinstance(task, plan.Restore) else state.live
         one = Deployment(
-            f"d{len(world.begun)}", "shop", verdict.revision, previous, reason, verdict.why,
-            verdict.attempt, float(len(world.begun)),
+            f"d{len(world.begun)}", "shop", task.revision, previous, reason, task.why,
+            task.attempt, float(len(world.begun)),
         )  # fmt: skip
         if world.end == "crash before":
             raise Died
-        if reason is not Reason.ROLLBACK:
+        if isinstance(task, plan.Deploy):
             revision, attempts = world.attempted
             attempts = attempts + 1 if revision == one.revision else 1
             assert one.attempt == attempts, "an attempt was counted twice or not at all"
             world.attempted = (one.revision, attempts)
-        journal.begin(one, request.id, clears_hold=reason is not Reason.ROLLBACK)
+        journal.begin(one, request, clears_holds=isinstance(task, plan.Deploy))
         world.begun.append(one.revision)
         world.moved_by_hand = False
-        return self._bring(one)
+        return self._bring(one, task)
 
-    def _bring(self, one: Deployment) -> Synced:
+    async def prune(self, name: str) -> None:
+        """There are no trees here."""
+
+    def _bring(self, one: Deployment, task: plan.Task) -> Synced:
         journal, world, end = self._journal, self._world, self._world.end
         world.tree = one.revision
         if end == "crash in":
             raise Died
-        restoring = one.reason is Reason.ROLLBACK
+        restoring = isinstance(task, plan.Restore)
         if end == "good" or (restoring and end not in ("bad and back bad", "crash in back")):
-            ending = plan.ending_well(one.revision, one.reason)
+            ending = plan.ending_well(task, one)
             world.live = one.revision
             if not restoring:
                 world.attempted = (None, 0)
         else:
-            failure = Failure("hook", end, temporary=end == "not now")
-            if not restoring:
-                mark = plan.hold_or_retry(failure, one.revision, one.attempt, one.id, 0.0, 0.0)
-                journal.mark("shop", mark)
-            if end == "crash in back":
-                raise Died
-            goal = one.revision if restoring else one.previous
-            back = failure if end == "bad and back bad" or restoring else None
-            if goal and not back:
-                world.tree = goal
-            ending = plan.ending_badly(failure, back, True, goal)
+            ending = self._fail(one, task)
         journal.conclude(one, ending, 1.0)
         journal.end(one.id, 1.0)
         return Synced(ending.outcome.value, "", one.id)
+
+    def _fail(self, one: Deployment, task: plan.Task) -> plan.Ending:
+        journal, world, end = self._journal, self._world, self._world.end
+        failure = Failure("hook", end, temporary=end == "not now")
+        if isinstance(task, plan.Deploy):
+            mark = plan.hold_or_retry(failure, one.revision, one.attempt, one.id, 0.0, 0.0)
+            journal.mark("shop", mark, 0.0)
+        if end == "crash in back":
+            raise Died
+        if isinstance(task, plan.Restore):
+            return plan.ending_of_restore(failure, one.revision)
+        back = failure if end == "bad and back bad" and one.previous else None
+        if one.previous and not back:
+            world.tree = one.previous
+        return plan.ending_badly(failure, back, True, one.previous)
 
 
 class Steps:
@@ -177,18 +190,18 @@ class Machine(RuleBasedStateMachine):
             delivery = Delivery("github", number, "push", 0)
             assert self.inbox.receive(delivery, event, ("shop",), 0.0).result() is None
 
-    @rule(end=st.sampled_from(ENDS), reason=st.sampled_from(list(Reason)[:4]), force=st.booleans())
+    @rule(end=st.sampled_from(ENDS), reason=st.sampled_from(LOOKS), force=st.booleans())
     def sync(self, end: str, reason: Reason, force: bool) -> None:
         """Whatever is open is wished for, as at a start, and what it leads to ends as drawn."""
         self.world.end = end
         force = force and reason is Reason.MANUAL
         before = self.journal.state("shop")
         begun = len(self.world.begun)
-
         self._read()
+        waiting = self.journal.open_requests().result()
 
         async def work() -> Any:
-            for request in self.journal.open_requests():
+            for request in waiting:
                 self.worker.wish(request)
             self.worker.wish(SyncRequest("shop", reason, force=force))
             task = self.worker.mailbox("shop").running
@@ -200,14 +213,20 @@ class Machine(RuleBasedStateMachine):
         except Died:
             self._crash()
         else:
-            assert self.journal.open_requests() == []
-        held = before.hold
-        if held and held.revision == self.world.tip and not force:
+            open_still = self.journal.open_requests().result()
+            assert before.pause or open_still == []
+            assert all(request.reason is Reason.PUSH for request in open_still)
+        held = self.world.tip is not None and before.hold_on(self.world.tip)
+        if (held or before.pause) and not force:
             new = self.world.begun[begun:]
-            assert set(new) <= {before.live}, "a held revision was tried"
+            goals = {request.goal for request in waiting}
+            assert set(new) <= {before.live, *goals}, "a held or paused revision was tried"
         retry = before.retry
-        left_alone = (held and held.revision == self.world.tip) or (
-            retry and retry.revision == self.world.tip and reason is Reason.POLL
+        left_alone = (
+            held
+            or before.pause
+            or any(request.goal for request in waiting)
+            or (retry and retry.revision == self.world.tip and reason is Reason.POLL)
         )
         if end == "good" and self.world.tip and not left_alone:
             assert self.journal.state("shop").live == self.world.tip, "the branch's end is not live"
@@ -228,6 +247,18 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self._crash()
+
+    @rule()
+    def roll_back(self) -> None:
+        """A person wants the last good revision back; done at the next sync, or after a crash."""
+        goal = self.journal.last_good("shop")
+        if goal:
+            wish = SyncRequest("shop", Reason.ROLLBACK, actor="ada", goal=goal)
+            self.journal.request(wish, 0.0).result()
+
+    @rule(paused=st.booleans())
+    def pause_or_resume(self, paused: bool) -> None:
+        self.journal.set_pause("shop", Pause(0.0, "ada") if paused else None).result()
 
     @rule()
     def by_hand(self) -> None:

@@ -41,6 +41,7 @@ def faults(folder: Path, text: str, **environ: str) -> list[str]:
 
 
 SHOP = '[targets.shop]\nrepo = "https://github.com/acme/shop.git"\npath = "/srv/shop"\n'
+RELEASES = SHOP + 'strategy = "releases"\n'
 
 
 def test_the_least(folder: Path) -> None:
@@ -178,8 +179,27 @@ def test_all_faults_come_at_once(folder: Path) -> None:
         (SHOP + 'timeout = "1h 30m"', "targets.shop.timeout", "1h30m"),
         (SHOP + 'timeout = "5"', "targets.shop.timeout", "must be a duration"),
         (SHOP + "branch = 3", "targets.shop.branch", "text in quotes"),
-        (SHOP + 'strategy = "releases"', "targets.shop.strategy", "not there yet"),
-        (SHOP + 'strategy = "x"', "targets.shop.strategy", '"in-place"'),
+        (SHOP + 'strategy = "x"', "targets.shop.strategy", "in-place, releases"),
+        (SHOP + 'shared = [".env"]', "targets.shop.shared", 'needs strategy = "releases"'),
+        (SHOP + 'keep = 3', "targets.shop.keep", 'needs strategy = "releases"'),
+        (SHOP + 'reuse = [".venv"]', "targets.shop.reuse", 'needs strategy = "releases"'),
+        (RELEASES + "keep = 0", "targets.shop.keep", "at least 1"),
+        (RELEASES + 'shared = ["../up"]', "targets.shop.shared", "inside the deployed tree"),
+        (RELEASES + 'shared = ["a/../../up"]', "targets.shop.shared", "inside the deployed tree"),
+        (RELEASES + 'shared = ["/etc"]', "targets.shop.shared", "inside the deployed tree"),
+        (RELEASES + 'shared = ["."]', "targets.shop.shared", "inside the deployed tree"),
+        (RELEASES + 'shared = [""]', "targets.shop.shared", "inside the deployed tree"),
+        (RELEASES + 'shared = [".git/hooks"]', "targets.shop.shared", "inside the deployed tree"),
+        (RELEASES + 'shared = ["a", "a/b"]', "targets.shop.shared", "must not be in each other"),
+        (RELEASES + 'shared = "a"', "targets.shop.shared", "must be a list"),
+        (RELEASES + 'reuse = ["../x"]', "targets.shop.reuse", "inside the deployed tree"),
+        (SHOP + 'verify = { url = "ftp://x" }', "targets.shop.verify.url", "http://127.0.0.1:8000"),
+        (SHOP + 'verify = { url = "http://a b" }', "targets.shop.verify.url", "must be a URL"),
+        (SHOP + 'verify = { url = "http://u:p@h/" }', "targets.shop.verify.url", "must be a URL"),
+        (SHOP + 'verify = { url = "http://h:x/" }', "targets.shop.verify.url", "must be a URL"),
+        (SHOP + "verify = { expect = 200 }", "targets.shop.verify.url", "is missing"),
+        (SHOP + 'verify = { url = "http://h", expect = 20 }', "targets.shop.verify.expect", "such as 200"),
+        (SHOP + 'verify = { url = "http://h", within = 3 }', "targets.shop.verify.within", "duration"),
         ("parallel = true\n" + SHOP, "parallel", "whole number"),
         ('[targets."a b"]\nrepo = "/r"\npath = "/p"', "targets.a b", "cannot be a name"),
         (SHOP + "[webhooks.gitlab]\nsecret = { file = \"key\" }", "webhooks.gitlab.provider", "one of github"),

@@ -225,7 +225,7 @@ def test_letters_wake_their_targets_once_over_restarts(inbox: Inbox, journal: Jo
     assert [one.target for one in following(inbox, journal, first)] == ["shop", "copy"]
     put(inbox, "2", "shop")
     assert [one.delivery for one in following(inbox, journal, second)] == ["2"]
-    assert [one.delivery for one in journal.open_requests()] == ["1", "1", "2"]
+    assert [one.delivery for one in journal.open_requests().result()] == ["1", "1", "2"]
 
 
 def test_a_letter_for_a_target_there_is_not_wakes_none(inbox: Inbox, journal: Journal) -> None:
@@ -254,4 +254,4 @@ def test_what_the_journal_could_not_record_is_read_again(
 
     wishes = following(inbox, journal, test)
     assert [(one.id, one.delivery) for one in wishes] == [(1, "1"), (2, "1")]
-    assert [one.id for one in journal.open_requests() if one.delivery] == [2]
+    assert [one.id for one in journal.open_requests().result() if one.delivery] == [2]

@@ -40,6 +40,9 @@ def letter(n: int, *targets: str) -> Letter:
     return Letter(n, f"id-{n}", A, targets or ("shop",), 5.0)
 
 
+POLL = SyncRequest("shop", Reason.POLL)
+
+
 def deployment(number: str = "d1", target: str = "shop", at: float = 1.0) -> Deployment:
     return Deployment(number, target, B, A, Reason.PUSH, "why", 1, at, subject="s", author="a")
 
@@ -57,7 +60,7 @@ def test_letters_become_requests_and_how_far_was_read(tmp_path: Path) -> None:
     second = Journal(tmp_path)
     assert second.read_up_to("inbox").result() == 2
     assert second.read_up_to("another").result() == 0
-    assert second.open_requests() == requests
+    assert second.open_requests().result() == requests
     assert second.last_pushes(["shop", "none"]).result() == {"shop": 5.0}
     later, _ = second.take("inbox", [letter(3)])
     assert later[0].id == 4
@@ -81,7 +84,7 @@ def test_a_request_and_the_older_ones_it_stands_for_are_closed(journal: Journal)
     new = journal.request(SyncRequest("shop", Reason.PUSH), 2.0).result()
     later = journal.request(SyncRequest("shop", Reason.PUSH), 3.0).result()
     journal.close_requests(new, "deployed", "because", "d1", 4.0).result()
-    assert journal.open_requests() == [other, later]
+    assert journal.open_requests().result() == [other, later]
     assert old.id
     found = journal.request_result(old.id).result()
     assert found
@@ -90,7 +93,7 @@ def test_a_request_and_the_older_ones_it_stands_for_are_closed(journal: Journal)
 
 
 def test_a_deployment_from_begin_to_end(journal: Journal) -> None:
-    journal.begin(deployment(), None, clears_hold=True)
+    journal.begin(deployment(), POLL, clears_holds=True)
     assert journal.state("shop") == TargetState(
         "shop", condition=Condition.MOVING, attempts=1, attempted=B
     )
@@ -107,22 +110,22 @@ def test_a_deployment_from_begin_to_end(journal: Journal) -> None:
 
 
 def test_a_hold_and_a_retry_are_kept_until_the_next_revision(journal: Journal) -> None:
-    journal.begin(deployment(), None, clears_hold=True)
-    journal.mark("shop", Hold(B, "exit 1", "d1"))
-    journal.mark("shop", Retry(B, 9.0))
+    journal.begin(deployment(), POLL, clears_holds=True)
+    journal.mark("shop", Hold(B, "exit 1", "d1"), 3.0)
+    journal.mark("shop", Retry(B, 9.0), 3.0)
     state = journal.state("shop")
     assert (state.hold, state.retry) == (Hold(B, "exit 1", "d1"), Retry(B, 9.0))
-    journal.begin(deployment("d2"), None, clears_hold=False)
+    journal.begin(deployment("d2"), POLL, clears_holds=False)
     assert journal.state("shop").hold
-    journal.begin(deployment("d3"), None, clears_hold=True)
+    journal.begin(deployment("d3"), POLL, clears_holds=True)
     assert journal.state("shop").hold is None
     assert journal.state("shop").retry is None
 
 
 def test_what_was_running_is_interrupted(journal: Journal) -> None:
-    journal.begin(deployment("d1"), None, clears_hold=True)
+    journal.begin(deployment("d1"), POLL, clears_holds=True)
     journal.step_begins("d1", 1, "build", "x", 1.0)
-    journal.begin(deployment("e1", "other"), None, clears_hold=True)
+    journal.begin(deployment("e1", "other"), POLL, clears_holds=True)
     journal.conclude(
         deployment("e1", "other"), Ending(Outcome.DEPLOYED, Condition.SETTLED, B, ""), 2.0
     )
@@ -138,7 +141,7 @@ def test_what_was_running_is_interrupted(journal: Journal) -> None:
 
 def test_a_deployment_is_found_by_a_part_of_its_id_that_is_one_only(journal: Journal) -> None:
     for number in ("20260101-000000-aaaaaa", "20260101-000001-bbbbbb"):
-        journal.begin(deployment(number), None, clears_hold=True)
+        journal.begin(deployment(number), POLL, clears_holds=True)
     assert journal.deployment("bbbbbb").result()
     assert journal.deployment("20260101-000000").result()
     assert journal.deployment("20260101").result() is None
@@ -147,21 +150,21 @@ def test_a_deployment_is_found_by_a_part_of_its_id_that_is_one_only(journal: Jou
 
 def test_history_is_newest_first(journal: Journal) -> None:
     for n in range(5):
-        journal.begin(deployment(f"d{n}", "shop" if n % 2 else "other", n), None, clears_hold=True)
+        journal.begin(deployment(f"d{n}", "shop" if n % 2 else "other", n), POLL, clears_holds=True)
     assert [one.id for one in journal.history(None, 3).result()] == ["d4", "d3", "d2"]
     assert [one.id for one in journal.history("shop", 9).result()] == ["d3", "d1"]
 
 
 def test_old_things_are_forgotten_but_not_the_newest_of_a_target(journal: Journal) -> None:
     for n in range(3):
-        journal.begin(deployment(f"d{n}", at=n), None, clears_hold=True)
+        journal.begin(deployment(f"d{n}", at=n), POLL, clears_holds=True)
         journal.step_begins(f"d{n}", 1, "tree", "x", n)
         journal.end(f"d{n}", n)
     journal.request(SyncRequest("shop", Reason.MANUAL), 1.0).result()
-    open_still = journal.open_requests()
+    open_still = journal.open_requests().result()
     assert sorted(journal.forget(100.0)) == ["d0", "d1"]
     assert [one.id for one in journal.history("shop", 9).result()] == ["d2"]
-    assert journal.open_requests() == open_still
+    assert journal.open_requests().result() == open_still
 
 
 # ---- when the disk does not do its part -------------------------------------------------------
@@ -181,7 +184,7 @@ def test_a_job_at_fault_leaves_the_others_of_its_batch(journal: Journal) -> None
     held.result()
     with pytest.raises(ZeroDivisionError):
         faulty.result()
-    assert journal.open_requests() == [good.result(), also_good.result()]
+    assert journal.open_requests().result() == [good.result(), also_good.result()]
     assert journal.healthy()
 
 
@@ -212,9 +215,9 @@ def test_a_full_disk_is_told_and_got_over(journal: Journal) -> None:
 )
 def test_a_row_that_makes_no_sense_is_put_aside(journal: Journal, table: str, change: str) -> None:
     journal.request(SyncRequest("shop", Reason.MANUAL), 1.0).result()
-    journal.begin(deployment(), None, clears_hold=True)
+    journal.begin(deployment(), POLL, clears_holds=True)
     journal.submit(lambda db: db.execute(f"UPDATE {table} SET {change}")).result()
-    left = len(journal.open_requests()), len(journal.history(None, 9).result())
+    left = len(journal.open_requests().result()), len(journal.history(None, 9).result())
     assert journal.last(["shop"]).result().keys() <= {"shop"}
     assert journal.deployment("d1").result() is None or table != "deployments"
     state = journal.state("shop")
@@ -231,7 +234,7 @@ def test_after_close_everything_is_refused(tmp_path: Path) -> None:
     one.close()
     assert not one.healthy()
     with pytest.raises(JournalUnavailable):
-        one.open_requests()
+        one.open_requests().result()
 
 
 def test_a_second_opener_is_refused_and_told_who_has_it(tmp_path: Path, journal: Journal) -> None:
@@ -260,7 +263,7 @@ def test_a_file_that_is_no_database_is_refused_with_a_message(tmp_path: Path) ->
 
 def test_history_of_a_stretch_of_time(journal: Journal) -> None:
     for n in range(5):
-        journal.begin(deployment(f"d{n}", at=10.0 + n), None, clears_hold=True)
+        journal.begin(deployment(f"d{n}", at=10.0 + n), POLL, clears_holds=True)
     got = journal.history("shop", 9, since=11.0, before=14.0).result()
     assert [one.id for one in got] == ["d3", "d2", "d1"]
     assert [one.id for one in journal.history(None, 1, before=12.0).result()] == ["d1"]
@@ -271,9 +274,9 @@ def test_when_a_deployment_was_first_asked_for(journal: Journal) -> None:
     wish = SyncRequest("shop", Reason.MANUAL, actor="ada")
     journal.request(wish, 7.0).result()
     newest = journal.request(wish, 8.0).result()
-    journal.begin(deployment("asked", at=10.0), newest.id, clears_hold=True)
+    journal.begin(deployment("asked", at=10.0), newest, clears_holds=True)
     journal.close_requests(newest, "deployed", "", "asked", 20.0).result()
-    journal.begin(deployment("polled", at=30.0), None, clears_hold=True)
+    journal.begin(deployment("polled", at=30.0), POLL, clears_holds=True)
     assert journal.asked_at(["asked", "polled", "unknown"]).result() == {"asked": 7.0}
 
 
@@ -284,4 +287,4 @@ def test_what_is_queued_is_done_though_nobody_waits_any_more(journal: Journal) -
     assert not asked.cancel()
     gate.set()
     held.result()
-    assert journal.open_requests() == [asked.result()]
+    assert journal.open_requests().result() == [asked.result()]

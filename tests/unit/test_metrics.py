@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent import figures
+from agent.attempt import Synced
 from agent.config import Settings
 from agent.figures import Finished, Missed
 from agent.journal import Journal
@@ -26,7 +27,6 @@ from agent.model import (
     Webhook,
 )
 from agent.plan import Ending
-from agent.reconciler import Synced
 from agent.tally import Tally
 from agent.worker import Worker
 
@@ -49,7 +49,8 @@ def deploy(
     journal: Journal, one: Deployment, request: int | None = None, took: float = 3.0
 ) -> None:
     """What the reconciler has the journal record of a deployment that went well."""
-    journal.begin(one, request, clears_hold=True)
+    wish = SyncRequest(one.target, one.reason, request)
+    journal.begin(one, wish, clears_holds=True)
     for n, stage in enumerate(("tree", "activate", "success"), 1):
         journal.step_begins(one.id, n, stage, "x", one.started_at + n - 1)
         journal.step_ends(one.id, n, "ok", one.started_at + n)
@@ -111,7 +112,8 @@ def test_finished_deployments_come_with_steps_and_pushes(journal: Journal) -> No
     push(journal, "1", A, 90.0)
     request = push(journal, "2", B, 99.0)
     deploy(journal, deployment("d1", Reason.PUSH), request)
-    journal.begin(deployment("d2", at=200.0), None, clears_hold=True)
+    wish = SyncRequest("shop", Reason.POLL)
+    journal.begin(deployment("d2", at=200.0), wish, clears_holds=True)
     found = journal.submit(lambda db: figures.finished(db, ["d1", "d2", "d3"])).result()
     (one,) = found
     assert (one.deployment.id, len(one.deployment.steps)) == ("d1", 3)

@@ -7,9 +7,11 @@ import pytest
 from agent import plan
 from agent.model import (
     Condition,
+    Deployment,
     Failure,
     Hold,
     Outcome,
+    Pause,
     Push,
     Reason,
     Retry,
@@ -18,7 +20,7 @@ from agent.model import (
     TargetState,
     Tip,
 )
-from agent.plan import Deploy, Ignored, Matched, Nothing, Restore
+from agent.plan import Deploy, Ignored, Matched, Nothing, Restore, RollBack
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 URL = "https://github.com/acme/shop.git"
@@ -135,9 +137,12 @@ def test_one_wish_stands_for_both(
 
 # ---- decisions --------------------------------------------------------------------------------
 
-HELD = Hold(B, "build hook x: exit 1", "d1")
-LIVE = TargetState("shop", live=A)
 NOW = 1000.0
+HELD = Hold(B, "build hook x: exit 1", "d1")
+PAUSED = Pause(NOW - 60, "ada", NOW + 60, "audit")
+OVER = Pause(NOW - 60, "ada", NOW - 1)
+FOR_EVER = Pause(NOW - 60, "ada")
+LIVE = TargetState("shop", live=A)
 
 
 @pytest.mark.parametrize(
@@ -151,19 +156,25 @@ NOW = 1000.0
         (LIVE, B, A, Reason.POLL, False, Deploy(A, 1, f"the tree was found at {B[:12]}")),
         (LIVE, None, A, Reason.POLL, False, Deploy(A, 1, "the tree was found at nothing")),
         (LIVE, A, None, Reason.POLL, False, Nothing("no-branch", "the remote shows no branch main; is it empty?")),
-        (TargetState("shop", A, hold=HELD), A, B, Reason.PUSH, False, Nothing("held", f"{B[:12]} is held: {HELD.because}")),
-        (TargetState("shop", A, hold=HELD, attempts=1, attempted=B), A, B, Reason.MANUAL, True, Deploy(B, 2, "forced")),
-        (TargetState("shop", A, hold=HELD), A, C, Reason.POLL, False, Deploy(C, 1, f"the branch is at {C[:12]}")),
-        (TargetState("shop", A, hold=HELD), A, A, Reason.POLL, False, Nothing("up-to-date", f"{A[:12]} is live")),
+        (TargetState("shop", A, holds=(HELD,)), A, B, Reason.PUSH, False, Nothing("held", f"{B[:12]} is held: {HELD.because}")),
+        (TargetState("shop", A, holds=(HELD,), attempts=1, attempted=B), A, B, Reason.MANUAL, True, Deploy(B, 2, "forced")),
+        (TargetState("shop", A, holds=(HELD,)), A, C, Reason.POLL, False, Deploy(C, 1, f"the branch is at {C[:12]}")),
+        (TargetState("shop", A, holds=(HELD,)), A, A, Reason.POLL, False, Nothing("up-to-date", f"{A[:12]} is live")),
         (TargetState("shop", A, condition=Condition.MOVING, attempts=1, attempted=B), B, B, Reason.START, False,
          Deploy(B, 2, "the deployment before was interrupted")),
-        (TargetState("shop", A, condition=Condition.MOVING, hold=HELD, attempts=1, attempted=B), B, B, Reason.START, False,
-         Restore(A, 1, f"the agent died on the way back from {B[:12]}")),
-        (TargetState("shop", condition=Condition.MOVING, hold=HELD), B, B, Reason.START, False,
+        (TargetState("shop", A, condition=Condition.MOVING, holds=(HELD,), attempts=1, attempted=B), B, B, Reason.START, False,
+         Restore(A, 1, f"the agent died on its way to another revision, and {B[:12]} is held: {HELD.because}")),
+        (TargetState("shop", A, pause=PAUSED), A, B, Reason.PUSH, False, Nothing("paused", "shop was paused by ada: audit", NOW + 60)),
+        (TargetState("shop", A, pause=PAUSED), A, B, Reason.MANUAL, True, Deploy(B, 1, "forced")),
+        (TargetState("shop", A, pause=OVER), A, B, Reason.POLL, False, Deploy(B, 1, f"the branch is at {B[:12]}")),
+        (TargetState("shop", A, pause=FOR_EVER), A, B, Reason.POLL, False, Nothing("paused", "shop was paused by ada")),
+        (TargetState("shop", A, condition=Condition.MOVING, pause=FOR_EVER, attempts=1, attempted=B), B, B, Reason.START, False,
+         Restore(A, 1, "the agent died on its way to another revision, and shop was paused by ada")),
+        (TargetState("shop", condition=Condition.MOVING, holds=(HELD,)), B, B, Reason.START, False,
          Nothing("held", f"{B[:12]} is held: {HELD.because}")),
-        (TargetState("shop", A, condition=Condition.BROKEN, hold=HELD), B, B, Reason.POLL, False,
+        (TargetState("shop", A, condition=Condition.BROKEN, holds=(HELD,)), B, B, Reason.POLL, False,
          Nothing("held", f"{B[:12]} is held: {HELD.because}")),
-        (TargetState("shop", A, condition=Condition.BROKEN, hold=HELD), B, A, Reason.POLL, False,
+        (TargetState("shop", A, condition=Condition.BROKEN, holds=(HELD,)), B, A, Reason.POLL, False,
          Deploy(A, 1, "the target is broken, and this is another revision")),
         (TargetState("shop", A, retry=Retry(B, NOW + 5), attempts=1, attempted=B), A, B, Reason.POLL, False,
          Nothing("waiting", f"{B[:12]} could not be deployed yet; it is tried again")),
@@ -205,12 +216,59 @@ def test_what_was_announced_is_waited_for_only_while_it_is_not_seen() -> None:
 
 FAILED = Failure("build hook x", "exit 1")
 STOPPED = Failure("build hook x", "stopping", interrupted=True)
+CANCELED = Failure("build hook x", "canceled by ada", canceled=True)
+LATER = Failure("check out", "disk full", temporary=True)
+DEPLOYMENT = Deployment("d1", "shop", A, B, Reason.ROLLBACK, "asked for by ada: back to A", 1, NOW)
 
 
 def test_a_good_end_makes_the_revision_live() -> None:
-    end = plan.ending_well(B, Reason.PUSH)
+    end = plan.ending_well(Deploy(B, 1, "x"), DEPLOYMENT)
     assert (end.outcome, end.condition, end.live) == (Outcome.DEPLOYED, Condition.SETTLED, B)
-    assert plan.ending_well(A, Reason.ROLLBACK).outcome is Outcome.ROLLED_BACK
+    assert end.leaves is None
+    assert plan.ending_well(Restore(A, 1, "x"), DEPLOYMENT).outcome is Outcome.ROLLED_BACK
+
+
+def test_what_a_person_rolls_back_from_is_held() -> None:
+    end = plan.ending_well(RollBack(A, B, "back to A"), DEPLOYMENT)
+    assert (end.outcome, end.live) == (Outcome.DEPLOYED, A)
+    assert end.leaves == Hold(B, "rolled back, asked for by ada: back to A", "d1")
+    assert plan.ending_well(RollBack(A, A, "again"), DEPLOYMENT).leaves is None
+    assert plan.ending_well(RollBack(A, None, "first"), DEPLOYMENT).leaves is None
+
+
+@pytest.mark.parametrize(
+    ("state", "head", "verdict"),
+    [
+        (TargetState("shop", B), B, RollBack(A, B, f"back to {A[:12]}")),
+        (TargetState("shop", A), A, Nothing("up-to-date", f"{A[:12]} is live")),
+        (TargetState("shop", A), B, RollBack(A, A, f"back to {A[:12]}")),
+        (
+            TargetState("shop", A, condition=Condition.BROKEN),
+            A,
+            RollBack(A, A, f"back to {A[:12]}"),
+        ),
+    ],
+)
+def test_a_person_s_rollback(state: TargetState, head: str, verdict: RollBack | Nothing) -> None:
+    assert plan.roll_back(state, head, A) == verdict
+
+
+@pytest.mark.parametrize(
+    ("result", "reason", "before", "noted"),
+    [
+        ("up-to-date", Reason.PUSH, None, False),
+        ("held", Reason.PUSH, "held", True),
+        ("held", Reason.MANUAL, "held", True),
+        ("held", Reason.POLL, None, True),
+        ("held", Reason.POLL, "held", False),
+        ("held", Reason.POLL, "paused", True),
+    ],
+)
+def test_which_looks_belong_into_the_history(
+    result: str, reason: Reason, before: str | None, noted: bool
+) -> None:
+    last = Nothing(before, "why") if before else None
+    assert plan.worth_noting(Nothing(result, "why"), SyncRequest("shop", reason), last) is noted
 
 
 @pytest.mark.parametrize(
@@ -222,6 +280,9 @@ def test_a_good_end_makes_the_revision_live() -> None:
         (FAILED, FAILED, True, A, Outcome.BROKEN, Condition.BROKEN, None),
         (STOPPED, None, True, A, Outcome.INTERRUPTED, Condition.MOVING, None),
         (FAILED, STOPPED, True, A, Outcome.INTERRUPTED, Condition.MOVING, None),
+        (CANCELED, None, False, A, Outcome.CANCELED, Condition.SETTLED, None),
+        (CANCELED, None, True, A, Outcome.CANCELED, Condition.SETTLED, A),
+        (CANCELED, FAILED, True, A, Outcome.BROKEN, Condition.BROKEN, None),
     ],
 )
 def test_a_bad_end(
@@ -231,6 +292,19 @@ def test_a_bad_end(
     end = plan.ending_badly(failure, back, moved, previous)
     assert (end.outcome, end.condition, end.live) == (outcome, condition, live)
     assert failure.step in end.detail
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome", "condition"),
+    [
+        (FAILED, Outcome.BROKEN, Condition.BROKEN),
+        (LATER, Outcome.FAILED, Condition.MOVING),
+        (STOPPED, Outcome.INTERRUPTED, Condition.MOVING),
+    ],
+)
+def test_the_end_of_a_restoring(failure: Failure, outcome: Outcome, condition: Condition) -> None:
+    end = plan.ending_of_restore(failure, A)
+    assert (end.outcome, end.condition, end.live) == (outcome, condition, None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.journal import Journal
-from agent.model import Condition, Deployment, Outcome, Reason
+from agent.model import Condition, Deployment, Outcome, Reason, SyncRequest
 from agent.plan import Ending
 from agent.transcript import LogPiece, Place, follow, log_file, printed
 
@@ -21,7 +21,7 @@ class Scene:
     def __init__(self, root: Path) -> None:
         self.logs = root / "logs"
         self.journal = Journal(root / "state")
-        self.journal.begin(ONE, None, clears_hold=True)
+        self.journal.begin(ONE, SyncRequest("shop", Reason.POLL), clears_holds=True)
 
     def begin(self, n: int, name: str) -> None:
         self.journal.step_begins("d1", n, "activate", name, float(n))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agent import plan
+from agent.attempt import Synced
 from agent.errors import JournalUnavailable
 from agent.journal import Journal
 from agent.model import Reason, SyncRequest
-from agent.reconciler import Synced
 from agent.worker import Worker
 
 
@@ -22,11 +22,15 @@ class Syncs:
         self.asked: asyncio.Queue[
             tuple[SyncRequest, asyncio.Future[Synced], Callable[[], bool]]
         ] = asyncio.Queue()
+        self.pruned: list[str] = []
 
     async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
         answer: asyncio.Future[Synced] = asyncio.get_running_loop().create_future()
         await self.asked.put((request, answer, superseded))
         return await answer
+
+    async def prune(self, name: str) -> None:
+        self.pruned.append(name)
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def test_a_finished_request_is_closed_in_the_journal(journal: Journal) -> None:
         finished = worker.mailbox("shop").finished
         (await syncs.asked.get())[1].set_result(DONE)
         await finished.wait()
-        assert journal.open_requests() == []
+        assert journal.open_requests().result() == []
         assert worker.mailbox("shop").looked_at == 100.0
 
     running(journal, test)
@@ -95,13 +99,13 @@ def test_an_acknowledged_push_stays_open_through_errors_and_is_tried_again(
         for _ in range(3):
             asked, answer, _ = await syncs.asked.get()
             assert asked == request
-            assert journal.open_requests() == [request]
+            assert journal.open_requests().result() == [request]
             answer.set_result(Synced("error", "the remote is down"))
         asked, answer, _ = await syncs.asked.get()
         finished = worker.mailbox("shop").finished
         answer.set_result(DONE)
         await finished.wait()
-        assert journal.open_requests() == []
+        assert journal.open_requests().result() == []
         assert worker.mailbox("shop").errors == 0
 
     running(journal, test)
@@ -183,11 +187,11 @@ def test_a_journal_that_fails_leaves_the_request_open(tmp_path: Path) -> None:
         answer.set_result(DONE)
         await finished.wait()
         with pytest.raises(JournalUnavailable):
-            journal.open_requests()
+            journal.open_requests().result()
 
     running(journal, test)
     again = Journal(tmp_path)
-    assert len(again.open_requests()) == 1
+    assert len(again.open_requests().result()) == 1
     again.close()
 
 
