@@ -1,16 +1,19 @@
 """structlog set-up: JSON lines where nobody watches, readable ones on a terminal; no secrets."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 from agent.repository import without_credentials
 
 HIDDEN = "[secret]"
 _secrets: set[str] = set()
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 def hide(secrets: Iterable[bytes]) -> None:
@@ -40,13 +43,21 @@ def _redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutabl
     return event
 
 
+def _to_json(event: Any, **_: Any) -> str:
+    try:
+        return _encode(event).decode()
+    except UnicodeEncodeError:
+        # The name of a file that is not UTF-8; only the slower encoder can write that.
+        return json.dumps(event, default=repr)
+
+
 def set_up(stream: TextIO = sys.stderr) -> None:
     """Send every log line of the process, the libraries' warnings among them, to `stream`."""
     watched = stream.isatty()
     last: Callable[..., Any] = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)
         if watched
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        else structlog.processors.JSONRenderer(_to_json)
     )
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if watched else "iso", utc=not watched)
     shared: list[Any] = [
@@ -58,7 +69,7 @@ def set_up(stream: TextIO = sys.stderr) -> None:
     structlog.configure(
         processors=[*shared, *tracebacks, _redact, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
