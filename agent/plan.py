@@ -7,6 +7,7 @@ poller do what these say.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +36,7 @@ _ERROR_MOST = 900.0
 _LOOKS_IN_VAIN = 3
 
 
+@lru_cache(4096)
 def repository_identity(url: str) -> str:
     """What `url` names: host and path, whatever the scheme, user, port or a `.git` at the end.
 

@@ -24,6 +24,8 @@ FORM = "application/x-www-form-urlencoded"
 
 signer = Hmac
 
+_PIECE = 65536
+
 _Revision = Annotated[str, msgspec.Meta(pattern=rf"\A(?:{REVISION.pattern})\Z")]
 _Ref = Annotated[str, msgspec.Meta(pattern=r"\Arefs/.", max_length=4096)]
 
@@ -84,8 +86,9 @@ def _check_utf8(document: bytes | memoryview) -> None:
 
     In pieces, so that a 25 MB body is not copied whole.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    view = memoryview(document)
-    for start in range(0, len(view), 65536):
-        decoder.decode(view[start : start + 65536])
-    decoder.decode(b"", final=True)
+    view, start = memoryview(document), 0
+    while start < len(view):
+        piece = view[start : start + _PIECE]
+        final = start + len(piece) == len(view)
+        # A letter that the piece's end cuts in two is left for the next.
+        start += codecs.utf_8_decode(piece, "strict", final)[1]

@@ -1,6 +1,5 @@
 """HMAC signatures over bodies that arrive in pieces."""
 
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping
@@ -19,11 +18,16 @@ class Hmac:
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         if not secrets:
             raise ValueError("a signature needs a secret")
-        self._macs = [hmac.new(secret, digestmod=hashlib.sha256) for secret in secrets]
+        self._macs = [hmac.new(secret, digestmod="sha256") for secret in secrets]
 
     def update(self, chunk: bytes) -> None:
         for mac in self._macs:
             mac.update(chunk)
+
+    @staticmethod
+    def can_match(claimed: bytes | None) -> bool:
+        """Whether `claimed` has the form of a signature at all; if not, no body makes it right."""
+        return _HEX_SHA256.fullmatch(claimed or b"") is not None
 
     def matched(self, claimed: bytes | None) -> int | None:
         """The position of the secret under which `claimed` (`sha256=<hex>`) is right, or None.
