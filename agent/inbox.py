@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -69,21 +70,29 @@ class Inbox:
         return self._db.probe(now)
 
     def receive(
-        self, delivery: Delivery, push: Push, targets: tuple[str, ...], now: float
-    ) -> "Future[Letter | None]":
-        """Make a delivery durable, once; None where it is here already."""
-        row = (delivery.webhook, delivery.id, now, push.ref, push.revision, delivery.secret)
+        self, pushes: Sequence[tuple[Delivery, Push, tuple[str, ...]]], now: float
+    ) -> "Future[list[Letter | None]]":
+        """Make deliveries durable, each once; None for one that is here already.
 
-        def work(db: sqlite3.Connection) -> Letter | None:
-            inserted = db.execute(
-                "INSERT OR IGNORE INTO letters"
+        One statement for all of them, so that their thread hands Python's lock over but once.
+        """
+        values = [
+            value
+            for one, push, targets in pushes
+            for value in (one.webhook, one.id, now, push.ref, push.revision, one.secret,
+                          json.dumps(targets))
+        ]  # fmt: skip
+        rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(pushes))
+
+        def work(db: sqlite3.Connection) -> list[Letter | None]:
+            found = db.execute(
+                "INSERT OR IGNORE INTO letters"  # noqa: S608 - placeholders only
                 " (webhook, id, received_at, ref, revision, secret, targets)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*row, json.dumps(targets)),
+                f" VALUES {rows} RETURNING webhook, id, n",
+                values,
             )
-            if not inserted.rowcount or inserted.lastrowid is None:
-                return None
-            return Letter(inserted.lastrowid, delivery.id, push.revision, targets, now)
+            places = {(webhook, number): n for webhook, number, n in found}
+            return [_new_letter(places, *one, now) for one in pushes]
 
         return self._db.submit(work)
 
@@ -113,6 +122,17 @@ class Inbox:
                 (before, read),
             )
         )
+
+
+def _new_letter(
+    places: dict[tuple[str, str], int],
+    one: Delivery,
+    push: Push,
+    targets: tuple[str, ...],
+    now: float,
+) -> Letter | None:
+    n = places.pop((one.webhook, one.id), None)
+    return Letter(n, one.id, push.revision, targets, now) if n else None
 
 
 def _letter(row: sqlite3.Row) -> Letter:

@@ -17,6 +17,7 @@ import uvloop
 from agent import config, logs, plan, systemd, traces
 from agent.cancel import Cancel
 from agent.config import Settings
+from agent.connections import Limits
 from agent.control import control_app, metrics_app
 from agent.errors import AgentError, ConfigError, JournalUnavailable
 from agent.inbox import Inbox, Letters
@@ -29,7 +30,7 @@ from agent.poller import Poller
 from agent.receiver import Receiver, public_app
 from agent.reconciler import Reconciler
 from agent.repository import scrub_environment
-from agent.server import Limits, Server, bind
+from agent.server import Server, bind
 from agent.traces import Traces
 from agent.worker import Worker
 
@@ -92,6 +93,7 @@ class Service:
                 public_app(self.receiver, self.healthy),
                 passed or [bind(self.settings.bind)],
                 Limits(),
+                self.receiver.take,
             )
             inward = self._inward()
             self._heed_signals()

@@ -5,16 +5,17 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
+import tests.serving
+from agent.connections import Head, Limits, Reply, Taker
 from agent.errors import AgentError
-from agent.server import Limits, Server, bind
+from agent.server import Server, bind
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 QUICK = Limits(headers=0.2, body=0.3, connections=64)
@@ -48,35 +49,11 @@ class App:
 
 
 @contextmanager
-def serving(app: App, limits: Limits | None = QUICK) -> Iterator[tuple[str, int]]:
-    """A server in a thread of its own, on a loop as the agent has it."""
-    one = bind("127.0.0.1:0")
-    address = one.getsockname()
-    box: list[Any] = []
-    ready = threading.Event()
-
-    async def main() -> None:
-        server = Server(app, [one], limits)
-        box.extend([server, asyncio.get_running_loop()])
-        task = asyncio.create_task(server.run())
-        await server.ready()
-        ready.set()
-        await task
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    ready.wait(10)
-    try:
+def serving(
+    app: App, limits: Limits | None = QUICK, taker: Taker | None = None
+) -> Iterator[tuple[str, int]]:
+    with tests.serving.serving(app, limits, taker) as address:
         yield address
-    finally:
-        server, loop = box
-        loop.call_soon_threadsafe(server.stop)
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def connect(address: tuple[str, int]) -> socket.socket:
@@ -258,6 +235,194 @@ def test_without_limits_nobody_is_hurried(app: App) -> None:
         assert app.begun.wait(10)
         one.sendall(REQUEST[-1:])
         assert one.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+# ---- the short path ---------------------------------------------------------------------------
+
+
+class Clerk:
+    """Takes what is posted to /taken: says what the body was, or waits until it is told to."""
+
+    def __init__(self) -> None:
+        self.heads: list[Head] = []
+        self.lost = threading.Event()
+        self.waits = False
+        self.begun = threading.Event()
+        self.refuses = False
+        self.fails = False
+        self.replies: list[Callable[[], None]] = []
+
+    def take(self, head: Head, reply: Reply) -> "Job | None":
+        if head.path != b"/taken":
+            return None
+        self.heads.append(head)
+        return Job(self, reply)
+
+
+class Job:
+    def __init__(self, clerk: Clerk, reply: Reply) -> None:
+        self.clerk = clerk
+        self.reply = reply
+        self.body = b""
+
+    def begin(self) -> None:
+        if self.clerk.fails:
+            raise KeyError("a fault of ours")
+        if self.clerk.refuses:
+            self.reply(401, b"no")
+
+    def feed(self, chunk: bytes) -> None:
+        self.body += chunk
+
+    def complete(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.clerk.replies.append(
+            lambda: loop.call_soon_threadsafe(self.reply, 202, self.body) and None
+        )
+        if not self.clerk.waits:
+            self.reply(202, self.body)
+        self.clerk.begun.set()
+
+    def lost(self) -> None:
+        self.clerk.lost.set()
+
+
+TAKEN = REQUEST.replace(b"POST / ", b"POST /taken?x=1 ")
+
+
+@pytest.fixture
+def clerk() -> Clerk:
+    return Clerk()
+
+
+def test_what_is_taken_does_not_reach_the_application(app: App, clerk: Clerk) -> None:
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        for _ in range(3):
+            answer = ask(one, TAKEN)
+            assert answer.startswith(b"HTTP/1.1 202 Accepted\r\n")
+            assert b"content-type: application/json\r\ncontent-length: 5\r\n" in answer
+        assert not app.begun.is_set()
+        assert ask(one).startswith(b"HTTP/1.1 200 OK")
+        assert ask(one, TAKEN).startswith(b"HTTP/1.1 202")
+    head = clerk.heads[0]
+    assert (head.method, head.path, head.client) == (b"POST", b"/taken", "127.0.0.1")
+    assert (b"content-length", b"5") in head.headers
+
+
+def test_a_chunked_body_is_fed_as_it_comes(app: App, clerk: Clerk) -> None:
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(b"POST /taken HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n")
+        assert ask(one, b"2\r\nlo\r\n0\r\n\r\n").startswith(b"HTTP/1.1 202")
+
+
+def test_who_asks_whether_to_go_on_is_told_so(app: App, clerk: Clerk) -> None:
+    asking = TAKEN.replace(b"\r\n\r\nhello", b"\r\nExpect: 100-continue\r\n\r\n")
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(asking)
+        assert one.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert ask(one, b"hello").startswith(b"HTTP/1.1 202")
+        clerk.refuses = True
+        one.sendall(asking)
+        assert one.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
+def test_half_a_taken_body_gets_a_408_and_is_told_as_lost(app: App, clerk: Clerk) -> None:
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(TAKEN[:-2])
+        assert read_all(one).startswith(b"HTTP/1.1 408 ")
+        assert clerk.lost.wait(10)
+
+
+def test_the_rest_of_a_refused_body_is_read_away_in_its_time(app: App, clerk: Clerk) -> None:
+    clerk.refuses = True
+    with serving(app, QUICK, clerk.take) as address:
+        with connect(address) as one:
+            one.sendall(TAKEN[:-2])
+            assert one.recv(1000).startswith(b"HTTP/1.1 401 ")
+            clerk.refuses = False
+            one.sendall(TAKEN[-2:])
+            assert ask(one, TAKEN).startswith(b"HTTP/1.1 202 ")
+        clerk.refuses = True
+        with connect(address) as one:
+            one.sendall(TAKEN[:-2])
+            received = read_all(one)
+            assert received.startswith(b"HTTP/1.1 401 ")
+            assert b"408" not in received
+    assert not clerk.lost.is_set()
+
+
+def test_a_fault_in_taking_is_a_500(
+    app: App, clerk: Clerk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clerk.fails = True
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(TAKEN)
+        assert one.recv(1000).startswith(b"HTTP/1.1 500 ")
+    assert "a fault of ours" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("behind", [TAKEN, REQUEST])
+def test_a_request_behind_one_that_waits_closes_after_that(
+    app: App, clerk: Clerk, behind: bytes
+) -> None:
+    clerk.waits = True
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(TAKEN + behind)
+        assert clerk.begun.wait(10)
+        clerk.replies[0]()
+        received = read_all(one)
+        assert received.startswith(b"HTTP/1.1 202 ")
+        assert received.count(b"HTTP/1.1") == 1
+        assert b"connection: close" in received
+    assert len(clerk.heads) == 1
+
+
+def test_a_taken_request_behind_the_application_s_closes_after_that(app: App, clerk: Clerk) -> None:
+    app.hold = threading.Event()
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(REQUEST + TAKEN)
+        assert app.begun.wait(10)
+        app.hold.set()
+        received = read_all(one)
+        assert received.startswith(b"HTTP/1.1 200 ")
+        assert received.count(b"HTTP/1.1") == 1
+    assert clerk.heads == []
+
+
+def test_an_older_client_s_connection_is_closed(app: App, clerk: Clerk) -> None:
+    with serving(app, QUICK, clerk.take) as address, connect(address) as one:
+        one.sendall(TAKEN.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        received = read_all(one)
+        assert received.startswith(b"HTTP/1.1 202 ")
+        assert b"connection: close" in received
+
+
+def test_a_stop_finishes_what_was_taken(app: App, clerk: Clerk) -> None:
+    clerk.waits = True
+    answered: list[bytes] = []
+    with serving(app, Limits(), clerk.take) as address:
+        one = connect(address)
+        one.sendall(TAKEN)
+        assert clerk.begun.wait(10)
+        reader = threading.Thread(target=lambda: answered.append(read_all(one)))
+        reader.start()
+        threading.Timer(0.3, clerk.replies[0]).start()
+    reader.join(10)
+    one.close()
+    assert answered[0].startswith(b"HTTP/1.1 202 ")
+
+
+def test_a_reply_to_who_has_left_goes_nowhere(app: App, clerk: Clerk) -> None:
+    clerk.waits = True
+    with serving(app, QUICK, clerk.take) as address:
+        with connect(address) as one:
+            one.sendall(TAKEN)
+            assert clerk.begun.wait(10)
+        assert clerk.lost.wait(10)
+        clerk.replies[0]()
+        clerk.waits = False
+        with connect(address) as other:
+            assert ask(other, TAKEN).startswith(b"HTTP/1.1 202 ")
 
 
 # ---- sockets ----------------------------------------------------------------------------------

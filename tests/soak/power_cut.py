@@ -32,7 +32,8 @@ n = 0
 while True:
     ids = [f"{sys.argv[2]}-{n + k}" for k in range(8)]
     n += 8
-    for future in [inbox.receive(Delivery("github", i, "push", 0), push, ("shop",), 1.0) for i in ids]:
+    pushes = [(Delivery("github", i, "push", 0), push, ("shop",)) for i in ids]
+    for future in (inbox.receive(pushes[:3], 1.0), inbox.receive(pushes[3:], 1.0)):
         future.result()
     sys.stdout.write("".join(i + "\\n" for i in ids))
     sys.stdout.flush()

@@ -37,7 +37,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def put(inbox: Inbox, number: str, *targets: str, at: float = 1.0) -> Letter | None:
     delivery = Delivery("github", number, "push", 0)
-    return inbox.receive(delivery, PUSH, targets or ("shop",), at).result()
+    return inbox.receive([(delivery, PUSH, targets or ("shop",))], at).result()[0]
 
 
 def test_a_delivery_is_there_once_and_after_a_restart(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_another_inbox_is_told_from_the_one_before(tmp_path: Path) -> None:
 def test_a_burst_from_many_threads_is_all_there(inbox: Inbox) -> None:
     def send(start: int) -> None:
         deliveries = [Delivery("github", f"{start}-{n}", "push", 0) for n in range(200)]
-        wait([inbox.receive(one, PUSH, ("shop",), 1.0) for one in deliveries])
+        wait([inbox.receive([(one, PUSH, ("shop",))], 1.0) for one in deliveries])
 
     threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
     for one in threads:
