@@ -16,6 +16,7 @@ import structlog
 from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import Revision, Target
+from agent.rebuild import Supplies
 from agent.worktree import WorkTree
 
 _NAMED = 10
@@ -81,7 +82,10 @@ class InPlace:
             # The host's fault, such as a full disk or a lock: often nothing has moved yet.
             self.moved = was or not self.is_whole(before)
             raise
-        return f"changed by hand and saved: {saved}" if saved else ""
+        found = [f"changed by hand and saved: {saved}"] if saved else []
+        if self._work.rebuilt:
+            found += [f"its .git was damaged and made anew, the old one is {self._work.rebuilt}"]
+        return "; ".join(found)
 
     def switch(self) -> None:
         """Nothing: it is live already."""
@@ -97,6 +101,7 @@ class InPlace:
 
     def receive(self, revision: Revision, cancel: Cancel) -> None:
         """Have `revision` in the clone; what is live does not change yet."""
+        self._work.mend_from(Supplies(self._target.repo, self._mirror, revision))
         if not self._work.exists():
             self._work.create(self._target.repo, revision)
         if not self._work.has(revision):
@@ -107,15 +112,18 @@ class InPlace:
         folder = self._saved / self._target.name / name
         head = self._work.head()
         changed: list[str] = []
+        gone: list[str] = []
         if head:
-            changed = self._save_tracked(folder)
-            changed += self._save_commit(revision, name)
-        for path in self._in_the_way(self._work.added(head, revision)):
+            tracked = self._save_tracked(folder)
+            # No patch has what lies where a file was taken away or forgotten.
+            gone = [path for path, how in tracked.items() if "D" in how]
+            changed = [*tracked, *self._save_commit(revision, name)]
+        for path in self._in_the_way([*gone, *self._work.added(head, revision)]):
             _copy(self.tree / path, folder / "files" / path)
             changed.append(path)
-        return Saved(tuple(changed), folder) if changed else None
+        return Saved(tuple(dict.fromkeys(changed)), folder) if changed else None
 
-    def _save_tracked(self, folder: Path) -> list[str]:
+    def _save_tracked(self, folder: Path) -> dict[str, str]:
         changed = self._work.changed_by_hand()
         if changed:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)

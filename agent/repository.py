@@ -5,6 +5,7 @@ options under which nothing in a repository can run anything. Revisions are full
 names; nothing from a delivery is ever among the arguments.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -44,6 +45,8 @@ PASSED_ON = frozenset(
     )
 )
 
+# Old histories have these; git and every forge accept them.
+_OLD_HISTORIES = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate")
 _OPTIONS = (
     "protocol.allow=never",
     "protocol.version=2",
@@ -51,10 +54,7 @@ _OPTIONS = (
     "core.fsmonitor=false",
     "core.quotePath=false",
     "transfer.fsckObjects=true",
-    # Old histories have these; git and every forge accept them.
-    "fetch.fsck.zeroPaddedFilemode=ignore",
-    "fetch.fsck.badTimezone=ignore",
-    "fetch.fsck.missingSpaceBeforeDate=ignore",
+    *(f"{check}.{found}=ignore" for check in ("fsck", "fetch.fsck") for found in _OLD_HISTORIES),
     "fetch.recurseSubmodules=false",
     "submodule.recurse=false",
     "http.followRedirects=false",
@@ -84,12 +84,15 @@ _HELPER = (
 )
 _SAYS_NOTHING = ("Please make sure", "and the repository exists", "hint:", "warning:")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
-# How git speaks of its own side's objects and files, never of the remote's.
-_DAMAGED = re.compile(
-    r"not a git repository|is corrupt|object file .* is empty|bad object|bad tree|bad config"
-    r"|unable to (?:read|find|parse|unpack|open)|did not send all necessary objects"
-    r"|missing (?:blob|tree|commit)|garbage at end|packfile .* (?:cannot|is far too short)"
-    r"|index file .* is too small|unresolved delta"
+# The host's doing, as the C library puts it: a new repository would mend none of that.
+_OF_THE_HOST = re.compile(
+    "|".join(
+        os.strerror(number)
+        for number in (
+            *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+            *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EEXIST),
+        )
+    )
 )
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
@@ -123,7 +126,8 @@ def git(
     started = Git(cwd).execute(
         ["git", *settings, *arguments],
         as_process=True,
-        env={**_ENVIRONMENT, **(environment or {})},
+        # A broken repository is never mistaken for one that it lies in.
+        env={**_ENVIRONMENT, "GIT_CEILING_DIRECTORIES": str(cwd.parent), **(environment or {})},
         start_new_session=True,
         pass_fds=tuple(fds),
     )
@@ -300,12 +304,20 @@ class Mirror:
         try:
             return self._fetch_and_tell(wanted, cancel)
         except GitFailed as error:
-            if isinstance(error, RemoteFailed) and not _DAMAGED.search(error.detail):
+            if not (self._answers(error, cancel) and is_damaged(self.path, error)):
                 raise
             log.warning("mirror.rebuilt", mirror=self.path.name, because=str(error))
         # It is only a copy: what is damaged is made anew.
         self._create("sha1")
         return self._fetch_and_tell(wanted, cancel)
+
+    def _answers(self, error: GitFailed, cancel: Cancel | None) -> bool:
+        """Whether the remote shows its branches, so that `error` may well be our side's doing."""
+        if not isinstance(error, RemoteFailed):
+            return True
+        with suppress(RemoteFailed):
+            return not error.killed and bool(list_branches(self.source, cancel))
+        return False
 
     def _fetch_and_tell(self, wanted: list[str], cancel: Cancel | None) -> dict[str, Tip]:
         present = self._fetch_present(wanted, cancel)
@@ -345,7 +357,8 @@ class Mirror:
                     self._create("sha256")
                     return self._fetch(refs, cancel)
                 detail = error.detail or str(error)
-                raise RemoteFailed("the remote could not be fetched", detail) from None
+                what = "the remote could not be fetched"
+                raise RemoteFailed(what, detail, killed=error.killed) from None
 
     def _create(self, algorithm: str) -> None:
         """Made beside and moved into place, so that a crash leaves no half repository."""
@@ -404,6 +417,28 @@ class Mirror:
         most = f"--max-count={_MOST_HISTORY}"
         lines = git(["rev-list", most, check_revision(revision), "--"], cwd=self.path)
         return set(lines.split())
+
+
+# ---- damage -----------------------------------------------------------------------------------
+
+
+def is_damaged(git_dir: Path, failed: GitFailed) -> bool:
+    """Whether git `failed` because this repository's own files are broken; has git check them."""
+    if failed.killed or _OF_THE_HOST.search(failed.detail):
+        return False
+    check = [f"--git-dir={git_dir}", "fsck", "--no-progress", "--no-dangling", "--no-reflogs"]
+    try:
+        git(check, cwd=Path("/"), deadline=FETCH_DEADLINE)
+    except GitFailed as error:
+        return not (error.killed or _OF_THE_HOST.search(error.detail))
+    return False
+
+
+def discard_damaged(mirror: Path, failed: GitFailed) -> None:
+    """Have the next look make a mirror anew, if taking from it `failed` because it is broken."""
+    if is_damaged(mirror, failed):
+        log.warning("mirror.discarded", mirror=mirror.name, because=str(failed))
+        shutil.rmtree(mirror, ignore_errors=True)
 
 
 def clear_locks(folder: Path) -> list[Path]:

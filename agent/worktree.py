@@ -12,7 +12,8 @@ from agent import repository
 from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import REVISION, Revision
-from agent.repository import TIDY, check_revision, clear_locks
+from agent.rebuild import Supplies, finish_swap, rebuild
+from agent.repository import TIDY, check_revision, clear_locks, discard_damaged, is_damaged
 
 log = structlog.get_logger()
 
@@ -25,8 +26,29 @@ class WorkTree:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._dir = path / ".git"
+        self._supplies: Supplies | None = None
+        self.rebuilt: Path | None = None
+        """Where the damaged .git is kept, if it had to be made anew."""
+
+    def mend_from(self, supplies: Supplies) -> None:
+        """From now on a .git that turns out to be damaged is made anew, once, from `supplies`."""
+        finish_swap(self.path)
+        self._supplies = supplies
 
     def _run(
+        self, arguments: Sequence[str], *, options: Sequence[str] = (), cancel: Cancel | None = None
+    ) -> str:
+        """git's output; where its repository is damaged, from one that is made anew."""
+        try:
+            return self._ask(arguments, options=options, cancel=cancel)
+        except GitFailed as error:
+            supplies, self._supplies = self._supplies, None
+            if supplies is None or not is_damaged(self._dir, error):
+                raise
+            self.rebuilt = rebuild(self.path, supplies, error)
+        return self._ask(arguments, options=options, cancel=cancel)
+
+    def _ask(
         self, arguments: Sequence[str], *, options: Sequence[str] = (), cancel: Cancel | None = None
     ) -> str:
         where = [f"--git-dir={self._dir}", f"--work-tree={self.path}"]
@@ -55,34 +77,44 @@ class WorkTree:
     def head(self) -> Revision | None:
         """The revision that is checked out; None in a clone without one, or where there is none."""
         with suppress(OSError):
-            text = (self._dir / "HEAD").read_text().strip()
+            text = (self._dir / "HEAD").read_text(errors="replace").strip()
             if REVISION.fullmatch(text):
                 return text
         with suppress(GitFailed):
-            return self._run(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).strip() or None
+            return self._ask(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).strip() or None
         return None
 
     def receive(self, mirror: Path, ref: str, revision: Revision, cancel: Cancel) -> None:
         """Take `revision` and its history over from our mirror, as origin's branch."""
         tracking = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
         arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head"]
-        self._run(
-            [*arguments, "--", str(mirror), f"+{check_revision(revision)}:{tracking}"],
-            options=["protocol.file.allow=always"],
-            cancel=cancel,
-        )
+        try:
+            self._run(
+                [*arguments, "--", str(mirror), f"+{check_revision(revision)}:{tracking}"],
+                options=["protocol.file.allow=always"],
+                cancel=cancel,
+            )
+        except GitFailed as error:
+            discard_damaged(mirror, error)
+            raise
 
     def has(self, revision: Revision) -> bool:
         with suppress(GitFailed):
-            self._run(["cat-file", "-e", f"{check_revision(revision)}^{{commit}}"])
+            self._ask(["cat-file", "-e", f"{check_revision(revision)}^{{commit}}"])
             return True
         return False
 
-    def changed_by_hand(self) -> list[str]:
-        """Tracked paths whose content or mode is not what is checked out."""
+    def changed_by_hand(self) -> dict[str, str]:
+        """Tracked paths that are not what is checked out, with git's two letters for how.
+
+        A path that is not there any more, or that git was told to forget, has a D in them.
+        """
+        if not (self._dir / "index").exists():
+            # Else every file would pass for forgotten, and none for changed.
+            self._run(["read-tree", "HEAD"])
         arguments = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"]
         listed = self._run([*arguments, "--ignore-submodules=all"])
-        return [entry[3:] for entry in listed.split("\0") if entry]
+        return {entry[3:]: entry[:2] for entry in listed.split("\0") if entry}
 
     def save_patch(self, to: Path) -> None:
         """What was changed by hand, staged or not, as a patch against the checked-out revision."""

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.soak import burst, fuzz, git_kills, kill_loop, loud_hook, machine, power_cut, silent
+from tests.soak import (
+    burst,
+    damage,
+    fuzz,
+    git_kills,
+    kill_loop,
+    loud_hook,
+    machine,
+    power_cut,
+    silent,
+)
 
 
 @pytest.fixture
@@ -28,6 +38,12 @@ def test_killed_gits_leave_nothing_stuck(root: Path) -> None:
     figures = git_kills.run(root, 20)
     assert figures.killed.total() >= 20
     assert figures.stuck == 0
+
+
+def test_damaged_repositories_mend_themselves(root: Path) -> None:
+    figures = damage.run(root, 20)
+    assert figures.damaged == 20
+    assert (figures.stuck, figures.lost) == (0, 0)
 
 
 def test_a_burst_is_answered_and_ends_at_the_tip(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,6 @@ from agent.model import (
     TargetState,
 )
 from tests.house import House
-from tests.remotes import Upstream
 
 # ---- going well -------------------------------------------------------------------------------
 
@@ -390,23 +390,25 @@ class Deaths:
             raise Died
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_a_death_at_any_step_ends_at_the_same_revision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bool
+    house: House, monkeypatch: pytest.MonkeyPatch, bad: bool
 ) -> None:
-    upstream = Upstream(tmp_path / "upstream")
-    a = upstream.commit({"a": "1"})
-    b = upstream.commit({"a": "2", **({"bad": ""} if bad else {})})
+    a = house.upstream.commit({"a": "1"})
+    gate = house.hook(FAIL_IF_BAD, Stage.ACTIVATE)
+    house.track(house.recorder(Stage.BUILD), gate, house.recorder(Stage.VERIFY))
+    assert house.sync().result == "deployed"
+    b = house.upstream.commit({"a": "2", **({"bad": ""} if bad else {})})
+    goal = a if bad else b
+    house.stop()
+    before = shutil.copytree(house.root, house.root.with_name("before"))
     deaths = Deaths(monkeypatch)
     died: list[str] = []
     for n in range(1, 200):
-        (tmp_path / f"house-{n}").mkdir()
-        house = House(tmp_path / f"house-{n}", upstream)
-        gate = house.hook(FAIL_IF_BAD, Stage.ACTIVATE)
-        house.track(house.recorder(Stage.BUILD), gate, house.recorder(Stage.VERIFY))
-        upstream.move_main(a)
-        assert house.sync().result == "deployed"
-        upstream.move_main(b)
+        shutil.rmtree(house.root)
+        shutil.copytree(before, house.root)
+        house.start()
         deaths.left = n
         try:
             house.sync(Reason.PUSH)
@@ -416,18 +418,17 @@ def test_a_death_at_any_step_ends_at_the_same_revision(
         deaths.left = -1
         house.restart()
         house.sync(Reason.START)
-        facts = house.recorded()
-        assert house.git("rev-parse", "HEAD") == (a if bad else b), died[-1:]
+        assert house.git("rev-parse", "HEAD") == goal, died[-1:]
         assert house.clean()
         state = house.state()
-        assert (state.live, state.condition) == (a if bad else b, Condition.SETTLED), died[-1:]
+        assert (state.live, state.condition) == (goal, Condition.SETTLED), died[-1:]
         assert (state.hold is not None) == bad
         started = [
             (one["DEPLOY_ID"], one["DEPLOY_STAGE"], one["DEPLOY_REASON"], one["DEPLOY_ATTEMPT"])
-            for one in facts
+            for one in house.recorded()
         ]
         assert len(set(started)) == len(started), died[-1:]
-        house.close()
+        house.stop()
         if finished:
             break
     assert len(died) > 40
@@ -503,6 +504,41 @@ def test_untracked_things_in_the_way_are_copied_and_others_left(house: House) ->
     assert (files / "lib").read_text() == "a file"
     assert (files / "link").readlink() == Path("/etc")
     assert not Path("/etc/y").exists()
+
+
+def test_what_lies_where_a_file_was_taken_away_or_forgotten_is_copied(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1", "d/e": "1", "f": "1", "g": "1"})
+    house.sync()
+    (house.tree / "a").unlink()
+    (house.tree / "a").mkdir()
+    (house.tree / "a" / "x").write_text("in a folder")
+    (house.tree / "d" / "e").unlink()
+    (house.tree / "d").rmdir()
+    (house.tree / "d").write_text("a file")
+    house.git("rm", "-q", "--cached", "f")
+    (house.tree / "f").write_text("forgotten")
+    (house.tree / "g").unlink()
+    house.upstream.commit({"a": "2", "d/e": "2", "f": "2", "g": "2"})
+    assert house.sync().result == "deployed"
+    assert house.clean()
+    files = house.saved() / "files"
+    assert [(files / name).read_text() for name in ("a/x", "d", "f")] == [
+        "in a folder", "a file", "forgotten",
+    ]  # fmt: skip
+    assert not (files / "g").exists()
+
+
+def test_an_index_that_is_gone_hides_no_change(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1", "b": "1"})
+    house.sync()
+    (house.tree / "a").write_text("by hand")
+    (house.tree / ".git" / "index").unlink()
+    house.upstream.commit({"a": "2"})
+    assert house.sync().result == "deployed"
+    assert "+by hand" in (house.saved() / "changes.patch").read_text()
+    assert not (house.saved() / "files").exists()
 
 
 def test_an_existing_clone_is_taken_over_as_it_stands(house: House) -> None:

@@ -290,7 +290,25 @@ def _garble(mirror: Path) -> None:
     (mirror / "config").write_text("[core\n")
 
 
-@pytest.mark.parametrize("damage", [_truncate, _empty, _lose, _garble])
+def _garble_refs(mirror: Path) -> None:
+    (mirror / "packed-refs").write_text("garbage\n")
+
+
+def _behead(mirror: Path) -> None:
+    (mirror / "HEAD").write_bytes(b"\xff")
+
+
+def _mislead(mirror: Path) -> None:
+    (mirror / "objects" / "pack" / "multi-pack-index").write_text("garbage" * 20)
+
+
+def _shorten(mirror: Path) -> None:
+    (mirror / "shallow").write_text("garbage\n")
+
+
+@pytest.mark.parametrize(
+    "damage", [_truncate, _empty, _lose, _garble, _garble_refs, _behead, _mislead, _shorten]
+)
 def test_a_damaged_mirror_is_made_anew(
     tmp_path: Path, upstream: Upstream, http_remote: HttpRemote, damage: Callable[[Path], None]
 ) -> None:
@@ -303,6 +321,18 @@ def test_a_damaged_mirror_is_made_anew(
     b = upstream.commit({"a": "2"})
     assert mirror.fetch([MAIN])[MAIN].revision == b
     assert mirror.history(b) == {a, b}
+
+
+def test_a_broken_mirror_is_not_mistaken_for_the_repository_that_it_lies_in(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    a = upstream.commit({"a": "1"})
+    mirror = Mirror(Source(http_remote.url()), tmp_path / "mirrors")
+    mirror.fetch([MAIN])
+    _lose(mirror.path)
+    assert mirror.fetch([MAIN])[MAIN].revision == a
+    assert not (tmp_path / ".git" / "refs" / "tracked").exists()
 
 
 def test_equal_sources_share_a_mirror_and_others_do_not(tmp_path: Path) -> None:
