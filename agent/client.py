@@ -10,6 +10,7 @@ import msgspec
 from agent.errors import AgentError, NotRunning
 
 _LONGEST_ANSWER = 35.0
+_LONGEST_LOOK = 300.0
 
 
 class Client:
@@ -67,6 +68,10 @@ class Client:
         """What came of a request, after `wait` seconds at most; `result` is None until then."""
         return self._get(f"/v1/requests/{request}", wait=wait)  # type: ignore[no-any-return]
 
+    def doctor(self, url: str | None) -> list[dict[str, Any]]:
+        """What the agent finds wrong; some seconds, or minutes where remotes do not answer."""
+        return self._ask("POST", "/v1/doctor", {"url": url}, timeout=_LONGEST_LOOK)  # type: ignore[no-any-return]
+
     def log(self, name: str, *, follow: bool) -> Iterator[dict[str, Any]]:
         """The pieces of a deployment's log, as they come."""
         query = {"follow": str(follow).lower()}
@@ -89,10 +94,15 @@ class Client:
         return self._ask("GET", path, None, query)
 
     def _ask(
-        self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: dict[str, Any] | None = None,
+        timeout: float = _LONGEST_ANSWER,
     ) -> Any:
         try:
-            response = self._http.request(method, path, json=body, params=query)
+            response = self._http.request(method, path, json=body, params=query, timeout=timeout)
         except httpx.TransportError as error:
             raise self._not_running(error) from error
         self._check(response)

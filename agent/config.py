@@ -32,6 +32,7 @@ from agent.kinds import (
     Repo,
     TreePath,
     WebhookSecrets,
+    WebUrl,
 )
 from agent.model import GitAccess, Hook, Secret, Stage, Strategy, Target, Verify, Webhook
 from agent.places import LONGEST_SOCKET, Places
@@ -51,6 +52,8 @@ class Settings:
     history: float
     drain: float
     bind: str
+    url: str | None
+    """Where the forge reaches the listener, as far as it is known."""
     metrics_bind: str | None
     poll_jitter: float
     webhooks: Mapping[str, Webhook]
@@ -63,6 +66,7 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class _Server:
     bind: Bind = Bind("127.0.0.1:9000")
+    url: WebUrl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,7 @@ def _settings(file: _File, places: Places) -> Settings:
         history=file.history,
         drain=file.drain,
         bind=file.server.bind,
+        url=file.server.url,
         metrics_bind=file.metrics.bind,
         poll_jitter=file.poll.jitter,
         webhooks=webhooks,

@@ -17,7 +17,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.params import Parameter
 from litestar.response import Response, Stream
 
-from agent import __version__, reports, steering, transcript
+from agent import __version__, figures, reports, steering, transcript
+from agent.doctor import Finding
 from agent.errors import AgentError, JournalUnavailable, RemoteFailed, UnknownTarget
 from agent.model import Deployment, Difference, Look, Pause, SyncRequest
 from agent.records import RequestResult
@@ -58,6 +59,13 @@ class PauseAsk:
 @dataclass(frozen=True, slots=True)
 class Actor:
     actor: str = "somebody"
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorAsk:
+    """`url` is the listener's public address, where the configuration does not know it."""
+
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +141,10 @@ def _answers(sources: Sources, pid: int) -> list[HTTPRouteHandler]:
         """What a sync would bring: commits and files. Changes nothing."""
         return await steering.compare(sources, name)
 
-    metrics = metrics_route(sources)
-    return [status, history, deployment, deployment_log, looks, request, diff, metrics]
+    return [
+        status, history, deployment, deployment_log, looks, request, diff,
+        _doctor_route(sources, pid), metrics_route(sources),
+    ]  # fmt: skip
 
 
 def _orders(sources: Sources) -> list[HTTPRouteHandler]:
@@ -166,6 +176,29 @@ def _orders(sources: Sources) -> list[HTTPRouteHandler]:
         steering.cancel(sources, name, data.actor)
 
     return [sync, rollback, pause, resume, cancel]
+
+
+def _doctor_route(sources: Sources, pid: int) -> HTTPRouteHandler:
+    @post("/v1/doctor", status_code=200)
+    async def doctor(data: DoctorAsk) -> list[Finding]:
+        """What is wrong, as the agent itself finds it. Takes some seconds."""
+        return await _doctor(sources, pid, data.url)
+
+    return doctor
+
+
+async def _doctor(sources: Sources, pid: int, url: str | None) -> list[Finding]:
+    from agent.doctor import examine
+
+    now, since = time.time(), time.time() - examine.DAYS * 86400
+    missed = await asyncio.wrap_future(
+        sources.journal.submit(lambda db: figures.missed(db, since, now - figures.JUDGED_AFTER))
+    )
+    status = await reports.status(sources, pid)
+    seen = examine.Seen(status, sources.tally.unknown, missed, sources.listening, now)
+    return await asyncio.to_thread(
+        examine.from_inside, sources.settings, seen, sources.tally, url, sources.reread
+    )
 
 
 def metrics_route(sources: Sources) -> HTTPRouteHandler:

@@ -12,6 +12,8 @@ from agent.rows import sound, steps, to_deployment
 
 _AFTERWARDS = (Stage.SUCCESS, Stage.FAILURE)
 _A_DAY = 86400.0
+JUDGED_AFTER = 60.0
+"""Seconds after a poll in which the push that it forestalled may still be announced."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ Place = NewType("Place", Path)
 ExistingFile = NewType("ExistingFile", Path)
 TreePath = NewType("TreePath", Path)
 Bind = NewType("Bind", str)
+WebUrl = NewType("WebUrl", str)
 Repo = NewType("Repo", str)
 Branch = NewType("Branch", str)
 Argv = NewType("Argv", tuple[str, ...])
@@ -199,6 +200,14 @@ def bind(value: object, _: object) -> Bind:
     return Bind(text)
 
 
+def web_url(value: object, _: object) -> WebUrl:
+    text = string(value)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in text:
+        raise ValueError(f'must be an address such as "https://deploy.example.org", not {text!r}')
+    return WebUrl(text.rstrip("/"))
+
+
 def branch(value: object, _: object) -> Branch:
     """A short branch name (git-check-ref-format(1))."""
     text = string(value)
@@ -234,6 +243,7 @@ READERS: Mapping[Any, Callable[[object, object], Any]] = {
     HttpStatus: http_status,
     Provider: provider,
     Bind: bind,
+    WebUrl: web_url,
     Branch: branch,
     Environment: environment,
 }

@@ -58,6 +58,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.started_at = time.time()
+        self.listening: list[str] = []
         self._environ = environ
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -95,6 +96,7 @@ class Service:
                 Limits(),
                 self.receiver.take,
             )
+            self.listening = public.addresses()
             inward = self._inward()
             self._heed_signals()
             async with asyncio.TaskGroup() as tasks:
@@ -107,7 +109,7 @@ class Service:
                 self.poller.track(self.settings.targets, self.settings.poll_jitter)
                 self._wish_at_start()
                 intake = tasks.create_task(self.intake.run(), name="intake")
-                self._say_ready(public)
+                self._say_ready()
 
                 await self._stop.wait()
 
@@ -144,10 +146,10 @@ class Service:
             servers.append(Server(metrics_app(self), [bind(address)], Limits()))
         return servers
 
-    def _say_ready(self, public: Server) -> None:
+    def _say_ready(self) -> None:
         count = len(self.settings.targets)
         log.info(
-            "agent.ready", pid=os.getpid(), targets=count, listening=public.addresses(),
+            "agent.ready", pid=os.getpid(), targets=count, listening=self.listening,
             control=str(self.settings.control_socket), config=str(self.settings.path),
         )  # fmt: skip
         systemd.notify(self._environ, f"READY=1\nSTATUS={count} targets")
@@ -189,7 +191,7 @@ class Service:
     def _on_reload(self) -> None:
         """SIGHUP: read the configuration again. One with faults changes nothing."""
         try:
-            new = config.load(self.settings.path, self._environ)
+            new = self.reread()
             self._own_paths(new.targets)
         except ConfigError as error:
             log.error("reload.refused", faults=error.faults, kept="the configuration before")
@@ -261,6 +263,10 @@ class Service:
 
     def next_polls(self) -> dict[str, float]:
         return self.poller.next_polls()
+
+    def reread(self) -> Settings:
+        """The configuration as it is in the file now; ConfigError where that has faults."""
+        return config.load(self.settings.path, self._environ)
 
     async def scrape(self, accept: str) -> tuple[bytes, str]:
         return await self._metrics.scrape(accept)

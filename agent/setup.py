@@ -3,13 +3,10 @@
 They work without a running agent; nothing here is used by one.
 """
 
-import hashlib
-import hmac
 import os
 import re
 import secrets
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from agent import sender
 from agent.config import Settings
 from agent.errors import AgentError, RemoteFailed
 from agent.model import Target
@@ -28,6 +26,7 @@ _CONFIG = """\
 
 [server]
 bind = "127.0.0.1:9000"        # put a TLS proxy in front, or "0.0.0.0:9000"
+{url}
 
 [poll]
 interval = "3m"
@@ -124,6 +123,7 @@ def _filled_in(wish: Wish, secret_file: Path) -> str:
         repo_toml=_toml(wish.repo),
         branch_toml=_toml(wish.branch),
         path_toml=_toml(wish.path),
+        url=f"url = {_toml(wish.url)}" if wish.url else '# url = "https://YOUR-HOST"',
     )
 
 
@@ -177,29 +177,14 @@ def send_push(
     if revision is None:
         raise AgentError(f"{target.repo} has no branch {target.branch}")
     body = _push_body(target, revision, now)
-    digest = hmac.new(webhook.secrets[0], body, hashlib.sha256).hexdigest()
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "GitHub-Hookshot/gitops-agent",
-        "X-GitHub-Event": "push",
-        "X-GitHub-Delivery": str(uuid.uuid4()),
-        "X-Hub-Signature-256": f"sha256={digest}",
-    }
-    transport, base = _way_to(settings.bind)
+    headers = sender.signed(webhook, "push", body, "GitHub-Hookshot/gitops-agent")
+    transport, base = sender.way_to(settings.bind)
     try:
         with httpx.Client(transport=transport, base_url=base, timeout=10.0) as http:
             answer = http.post(f"/webhook/{webhook.name}", content=body, headers=headers)
     except httpx.TransportError as error:
         raise AgentError(f"no agent listens on {settings.bind}: {error}") from error
     return {"status": answer.status_code, "body": answer.json()}
-
-
-def _way_to(bind: str) -> tuple[httpx.HTTPTransport, str]:
-    if bind.startswith("unix:"):
-        return httpx.HTTPTransport(uds=bind.removeprefix("unix:")), "http://agent"
-    host, _, port = bind.rpartition(":")
-    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-    return httpx.HTTPTransport(), f"http://{here}:{port}"
 
 
 def _push_body(target: Target, revision: str, now: float) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agent.forges.signature import Refusal
 
+_FORGE = "GitHub-Hookshot/"
 _WORDS = {
     400: "malformed",
     401: "refused",
@@ -27,12 +28,17 @@ class Refused:
     """The deliveries that one webhook refused for one reason. The last's sender is hearsay."""
 
     count: int
+    by_forge: int
+    """How many of them called themselves what the forge calls itself."""
     at: float
     """Unix time of the last."""
     client: str
     agent: str
     """What the last called itself, such as `GitHub-Hookshot/044aadd`."""
     delivery: str
+
+
+_NONE = Refused(0, 0, 0.0, "", "", "")
 
 
 class Tally:
@@ -63,10 +69,16 @@ class Tally:
         self, webhook: str, why: Refusal, headers: Mapping[bytes, bytes], client: str, now: float
     ) -> None:
         """A delivery's signature was not right."""
-        of_this = self.refused.setdefault(webhook, {})
-        before = of_this[why].count if why in of_this else 0
+        before = self.refused.setdefault(webhook, {}).get(why, _NONE)
         agent = _told(headers, b"user-agent")
-        of_this[why] = Refused(before + 1, now, client, agent, _told(headers, b"x-github-delivery"))
+        self.refused[webhook][why] = Refused(
+            before.count + 1,
+            before.by_forge + agent.startswith(_FORGE),
+            now,
+            client,
+            agent,
+            _told(headers, b"x-github-delivery"),
+        )
 
 
 def _told(headers: Mapping[bytes, bytes], name: bytes) -> str:

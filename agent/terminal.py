@@ -4,8 +4,9 @@ Colours and progress only on a terminal, never under NO_COLOR; elsewhere the sam
 """
 
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.words import ago, printable, short, span, stamp
+from agent.doctor import Finding, Verdict
+from agent.words import ago, many, printable, short, span, stamp
 
 _STYLES = {
     "deployed": "green",
@@ -107,6 +109,33 @@ def _show_trouble(out: Console, target: Mapping[str, Any], now: float) -> None:
         out.print(f"{name}: tried again in {span(max(0, target['retry_at'] - now))}")
     if look and look["result"] in ("error", "no-branch"):
         out.print(f"{name}: {printable(look['why'])}")
+
+
+_MARKS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "bold red"}
+
+
+def show_findings(findings: Sequence[Finding], *, every: bool) -> None:
+    """What is not well, with what to do beneath it; of the rest the names, or `every` one too."""
+    out = console()
+    if not every:
+        well = [one.about for one in findings if one.verdict is Verdict.OK]
+        _hanging(out, Verdict.OK, ", ".join(well))
+    for one in findings:
+        if every or one.verdict is not Verdict.OK:
+            _hanging(out, one.verdict, f"{one.about}: {printable(one.says)}")
+            if one.todo:
+                _hanging(out, "", f"-> {printable(one.todo)}")
+    bad = sum(one.verdict is Verdict.WRONG for one in findings)
+    said = f"{many(bad, 'thing')} to mend" if bad else "nothing is wrong"
+    out.print(said, style="bold red" if bad else "bold green")
+
+
+def _hanging(out: Console, mark: str, text: str) -> None:
+    """A text beside its mark, in lines that end at the console's width."""
+    style = _MARKS.get(Verdict(mark), "") if mark else ""
+    for line in textwrap.wrap(text, out.width - 7, break_on_hyphens=False):
+        out.print(Text(f"{mark:7}", style).append(line, ""), soft_wrap=True)
+        mark = ""
 
 
 def show_history(deployments: Iterable[Mapping[str, Any]]) -> None:

@@ -25,6 +25,13 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def many(count: int, noun: str) -> str:
+    """`1 delivery`, `3 deliveries`."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
 def ago(at: float | None, now: float) -> str:
     return "never" if at is None else f"{span(now - at)} ago"
 

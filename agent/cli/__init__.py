@@ -5,7 +5,7 @@ from functools import partial
 import click
 
 from agent import __version__
-from agent.cli import host, look, steer
+from agent.cli import doctor, host, look, steer
 from agent.cli.base import Group
 
 _COMMANDS = (
@@ -13,6 +13,7 @@ _COMMANDS = (
     host.demo,
     host.init,
     host.check,
+    doctor.doctor,
     look.status,
     look.history,
     look.diff,

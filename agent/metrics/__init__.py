@@ -15,8 +15,6 @@ from agent.metrics.totals import Totals
 from agent.reports import Sources, TargetReport
 
 _MOST_UNREAD = 10_000
-_JUDGED_AFTER = 60.0
-"""Seconds after a poll in which the push that it forestalled may still be announced."""
 _PATIENCE = 5.0
 
 
@@ -58,7 +56,7 @@ class Metrics:
             self._totals.add(one)
         for _ in unread:
             self._unread.popleft()
-        since, until = self._judged_until, max(self._judged_until, now - _JUDGED_AFTER)
+        since, until = self._judged_until, max(self._judged_until, now - figures.JUDGED_AFTER)
         missed = await asyncio.wrap_future(
             journal.submit(lambda db: figures.missed(db, since, until))
         )

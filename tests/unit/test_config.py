@@ -55,6 +55,7 @@ def test_the_least(folder: Path) -> None:
         history=90 * 86400.0,
         drain=80.0,
         bind="127.0.0.1:9000",
+        url=None,
         metrics_bind=None,
         poll_jitter=10.0,
         webhooks={},

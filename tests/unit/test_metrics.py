@@ -169,6 +169,7 @@ class House:
     now: float = 1000.0
     started_at: float = 90.0
     tally: Tally = field(default_factory=Tally)
+    listening: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.worker = Worker(Syncs(), self.journal, lambda: self.now)
@@ -176,6 +177,9 @@ class House:
 
     def healthy(self) -> bool:
         return self.journal.healthy()
+
+    def reread(self) -> Settings:
+        return self.settings
 
     def next_polls(self) -> dict[str, float]:
         return {"shop": 5.0}
@@ -198,8 +202,9 @@ def house(tmp_path: Path, journal: Journal) -> House:
     target = Target("shop", "https://x.example/shop", "main", tmp_path, 60.0, 60.0)
     webhook = Webhook("github", "github", (b"x" * 16,))
     settings = Settings(
-        tmp_path, tmp_path, tmp_path, tmp_path, 4, 1.0, 1.0, "x", None, 10.0,
-        {"github": webhook}, {"shop": target},
+        path=tmp_path, state_dir=tmp_path, hooks_dir=tmp_path, control_socket=tmp_path, parallel=4,
+        history=1.0, drain=1.0, bind="x", url=None, metrics_bind=None, poll_jitter=10.0,
+        webhooks={"github": webhook}, targets={"shop": target},
     )  # fmt: skip
     return House(settings, journal)
 

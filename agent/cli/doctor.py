@@ -1,0 +1,89 @@
+"""`doctor`: why a webhook does not fire, or fires and nothing happens."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from agent import __version__, config, terminal
+from agent.cli import base
+from agent.client import Client
+from agent.doctor import Finding, Verdict, note, wrong
+from agent.errors import AgentError, ConfigError, Exit, NotRunning
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.option("--url", metavar="URL", help="This host as GitHub reaches it, https://host.")
+@click.option("--all", "every", is_flag=True, help="Also what is well, in full.")
+@click.option(
+    "--github-token-file", "token_file", metavar="FILE", type=click.Path(path_type=Path),
+    help="Look into GitHub's own delivery log too; default: the token in $GITHUB_TOKEN.",
+)  # fmt: skip
+def doctor(
+    config_file: str | None, url: str | None, token_file: Path | None, *, every: bool, as_json: bool
+) -> None:
+    """Find out why a webhook does not fire, or why it fires and nothing happens."""
+    file = config.find(config_file, os.environ)
+    with terminal.progress("looking around"):
+        findings = list(_look(file, url, _token(token_file)))
+    bad = sum(one.verdict is Verdict.WRONG for one in findings)
+    if as_json:
+        base.print_json({"ok": not bad, "findings": findings})
+    else:
+        terminal.show_findings(findings, every=every)
+    if bad:
+        raise click.exceptions.Exit(Exit.FAILED)
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("GITHUB_TOKEN")
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise AgentError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _look(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
+    """The agent's own findings where one runs, else what can be found without it."""
+    try:
+        with Client(config.control_socket(file, os.environ)) as client:
+            status, found = client.status(), client.doctor(url)
+    except NotRunning as error:
+        yield wrong("agent", f"{error}", "`systemctl status gitops-agent`, or `gitops-agent run`")
+        yield from _without_agent(file, url, token)
+        return
+    yield from msgspec.convert(found, list[Finding])
+    if status["version"] != __version__:
+        said = f"this command is {__version__}, the agent {status['version']}"
+        yield note("agent", said, "systemctl restart gitops-agent")
+    repos = [one["repo"] for one in status["targets"]]
+    yield from _github(repos, [one["name"] for one in status["webhooks"]], token)
+
+
+def _without_agent(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
+    from agent.doctor import examine
+
+    try:
+        settings = config.load(file, os.environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            yield wrong("configuration", fault, f"mend it in {error.source or file}")
+        return
+    yield from examine.from_outside(settings, url)
+    repos = [one.repo for one in settings.targets.values()]
+    yield from _github(repos, list(settings.webhooks), token)
+
+
+def _github(repos: Iterable[str], webhooks: list[str], token: str | None) -> Iterator[Finding]:
+    from agent.doctor import github
+
+    if token:
+        yield from github.log(repos, webhooks, token, os.environ.get("GITHUB_API_URL"))
+    elif any("github" in repo for repo in repos):
+        yield note("github", "its delivery log was not looked at, for there is no token",
+                   "--github-token-file FILE, with the right `Webhooks: read`")  # fmt: skip

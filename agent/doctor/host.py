@@ -1,0 +1,170 @@
+"""What doctor asks of the host: git, the clock, folders and rights, hooks, room on the disks."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from agent.config import Settings
+from agent.doctor import Finding, note, ok, wrong
+from agent.model import Hook, Target
+from agent.plan import repository_identity
+
+_TRIED_GIT = (2, 39)
+_MOST_SKEW = 30.0
+_PATIENCE = 10.0
+_GIB, _MIB = 2**30, 2**20
+
+
+# ---- git and the clock --------------------------------------------------------------------------
+
+
+def git() -> Iterator[Finding]:
+    program = shutil.which("git")
+    if program is None:
+        yield wrong("git", "there is none on PATH", "apt-get install git")
+        return
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    number = re.search(r"(\d+)\.(\d+)[\d.]*", said.stdout)
+    if number is None:
+        yield wrong("git", f"{program} does not tell its version", f"{program} --version")
+    elif (int(number[1]), int(number[2])) < _TRIED_GIT:
+        yield note("git", f"{number[0]}; the agent was tried with 2.39 and newer")
+    else:
+        yield ok("git", number[0])
+
+
+def clock(settings: Settings) -> Iterator[Finding]:
+    """This host's clock against the one of a remote that tells the time (RFC 9110, 6.6.1)."""
+    hosts = dict.fromkeys(filter(None, map(_web_host, settings.targets.values())))
+    for host in list(hosts)[:3]:
+        try:
+            theirs, ours, took = _times(host)
+        except (httpx.HTTPError, KeyError, ValueError):
+            continue
+        skew = ours - theirs
+        # A Date header leaves out the fraction, and the answer was under way.
+        if abs(skew) <= _MOST_SKEW + took:
+            yield ok("clock", f"within {max(abs(skew), 1):.0f} s of {host}'s")
+        else:
+            way = "ahead of" if skew > 0 else "behind"
+            yield wrong(
+                "clock", f"{abs(skew):.0f} s {way} {host}'s",
+                "have it set by NTP: `timedatectl set-ntp true`; certificates, tokens and the"
+                " times in the history depend on it",
+            )  # fmt: skip
+        return
+    yield note("clock", "not compared: no remote here tells the time")
+
+
+def _web_host(target: Target) -> str | None:
+    if target.repo.startswith(("http://", "https://")):
+        return urlsplit(target.repo).netloc
+    return repository_identity(target.repo).partition(":")[0] or None
+
+
+def _times(host: str) -> tuple[float, float, float]:
+    """The remote's clock, ours at that moment, and how long the question took. In Unix time."""
+    scheme = "http" if host.startswith(("127.", "localhost", "[::1]")) else "https"
+    started = time.monotonic()
+    answer = httpx.head(f"{scheme}://{host}/", timeout=_PATIENCE)
+    took = time.monotonic() - started
+    theirs = parsedate_to_datetime(answer.headers["date"]).timestamp()
+    return theirs, time.time() - took / 2, took
+
+
+# ---- folders and rights -------------------------------------------------------------------------
+
+
+def folders(settings: Settings) -> Iterator[Finding]:
+    """Whether whoever runs this may write where the agent has to."""
+    yield from _writable("state_dir", settings.state_dir)
+    for target in settings.targets.values():
+        yield from _writable(f"path {target.name}", target.path)
+
+
+def _writable(about: str, path: Path) -> Iterator[Finding]:
+    there = next(one for one in (path, *path.parents) if one.exists())
+    who = f"uid {os.geteuid()}"
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        yield wrong(
+            about, f"{there} cannot be written by {who}",
+            f"`chown -R` it to the agent's user; under systemd also ReadWritePaths={path}",
+        )  # fmt: skip
+    elif there != path:
+        yield note(about, f"{path} is not there yet, and can be made")
+    else:
+        yield ok(about, f"{path} can be written by {who}")
+
+
+def space(settings: Settings) -> Iterator[Finding]:
+    """Free room and inodes on each file system that the agent writes to."""
+    seen = set()
+    for path in (settings.state_dir, *(one.path for one in settings.targets.values())):
+        there = next(one for one in (path, *path.parents) if one.exists())
+        if there.stat().st_dev not in seen:
+            seen.add(there.stat().st_dev)
+            yield _room(there)
+
+
+def _room(path: Path) -> Finding:
+    found = os.statvfs(path)
+    free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    inodes = found.f_favail / found.f_files if found.f_files else 1.0
+    said = f"{path}: {free / _GIB:.1f} GiB free of {size / _GIB:.1f}, {inodes:.0%} of the inodes"
+    todo = "make room; the agent forgets deployments and logs older than `history`"
+    if free < 200 * _MIB or inodes < 0.02:
+        return wrong("space", said, todo)
+    if free < _GIB or inodes < 0.05:
+        return note("space", said, todo)
+    return ok("space", said)
+
+
+# ---- hooks --------------------------------------------------------------------------------------
+
+
+def hooks(target: Target) -> Iterator[Finding]:
+    """Whether each hook's file can be started."""
+    for hook in target.hooks:
+        yield _startable(target, hook, f"hook {target.name}/{hook.name}")
+
+
+def _startable(target: Target, hook: Hook, about: str) -> Finding:
+    inside = hook.run[0].startswith("./")
+    program = target.path / hook.run[0] if inside else Path(hook.run[0])
+    if not program.is_file():
+        if inside:
+            return note(about, f"{hook.run[0]} is not in the tree that is live now")
+        return wrong(about, f"{program} is not there", "put it back, or mend `run`")
+    if not os.access(program, os.X_OK):
+        return wrong(about, f"{program} is not executable", f"chmod 755 {program}")
+    if os.statvfs(program).f_flag & os.ST_NOEXEC:
+        return wrong(about, f"{program} is on a file system mounted noexec", "move it elsewhere")
+    return _interpreter(about, program)
+
+
+def _interpreter(about: str, program: Path) -> Finding:
+    """A script's first line, which the kernel reads to the letter (execve(2))."""
+    with program.open("rb") as file:
+        first = file.read(256).partition(b"\n")[0]
+    if not first.startswith(b"#!"):
+        binary = first.startswith(b"\x7fELF")
+        todo = "begin it with a line such as #!/bin/sh"
+        return (
+            ok(about, str(program)) if binary else wrong(about, f"{program} has no #! line", todo)
+        )
+    if first.endswith(b"\r"):
+        todo = f"sed -i 's/\\r$//' {program}"
+        return wrong(about, f"{program} has Windows line ends, so it cannot be started", todo)
+    interpreter = os.fsdecode((first[2:].split() or [b""])[0])
+    if not os.access(interpreter, os.X_OK):
+        todo = "install it, or mend the first line"
+        return wrong(about, f"{program} wants {interpreter or 'nothing'}, which is not there", todo)
+    return ok(about, str(program))
