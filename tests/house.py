@@ -1,6 +1,7 @@
 """A reconciler with a folder, an upstream and hooks of its own, for tests of whole syncs."""
 
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from agent.cancel import Cancel
 from agent.journal import Journal
 from agent.model import (
     Deployment,
+    Difference,
     Hook,
     Reason,
     Stage,
@@ -23,7 +25,7 @@ from agent.model import (
     TargetState,
 )
 from agent.reconciler import Reconciler
-from tests.remotes import Upstream
+from tests.remotes import Upstream, git
 
 RECORD = f"""#!{sys.executable}
 import json, os, pathlib, sys
@@ -129,6 +131,9 @@ class House:
         goal = self.journal.goal_of_rollback("shop", to).result()
         return self.sync(Reason.ROLLBACK, actor="ada", goal=goal)
 
+    def compare(self) -> Difference:
+        return self.runner.run(self.reconciler.compare("shop"))
+
     def state(self, name: str = "shop") -> TargetState:
         return self.journal.state(name)
 
@@ -145,9 +150,29 @@ class House:
                  "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x@example.org"},
         ).stdout.strip()  # fmt: skip
 
+    def whole(self) -> str | None:
+        """The revision of which what is live is an exact copy, if it is one."""
+        live = self.targets["shop"].live
+        if live == self.tree:
+            return self.git("rev-parse", "HEAD") if self.clean() else None
+        revision = self.live().partition("-")[0]
+        listed = git("ls-tree", "-r", revision, cwd=self.upstream.path).splitlines()
+        blobs = {path: facts.split()[2] for facts, path in (line.split("\t") for line in listed)}
+        found = {
+            str(path.relative_to(live)): _blob_id(path)
+            for path in (live / ".").rglob("*")
+            if path.is_file()
+        }
+        return revision if found == blobs else None
+
     def clean(self) -> bool:
         return self.git("status", "--porcelain") == ""
 
     def saved(self) -> Path:
         (folder,) = (self.state_dir / "saved" / "shop").iterdir()
         return folder
+
+
+def _blob_id(path: Path) -> str:
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0%s" % (len(content), content)).hexdigest()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from agent.model import (
     Condition,
     Hook,
     Outcome,
+    Pause,
     Reason,
     Stage,
+    Strategy,
     SyncRequest,
     TargetState,
 )
+from agent.trees import Releases
 from tests.house import House
+from tests.remotes import Upstream
 
 # ---- going well -------------------------------------------------------------------------------
 
@@ -369,7 +374,8 @@ class Deaths:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = -1
         self.at = ""
-        for owner, name in ((Database, "submit"), (repository, "git"), (hooks, "run")):
+        steps = ((Database, "submit"), (repository, "git"), (hooks, "run"), (Releases, "switch"))
+        for owner, name in steps:
             monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name), name))
 
     def _deadly(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -391,23 +397,25 @@ class Deaths:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
 def test_a_death_at_any_step_ends_at_the_same_revision(
-    house: House, monkeypatch: pytest.MonkeyPatch, bad: bool
+    house: House, monkeypatch: pytest.MonkeyPatch, bad: bool, strategy: Strategy
 ) -> None:
     a = house.upstream.commit({"a": "1"})
     gate = house.hook(FAIL_IF_BAD, Stage.ACTIVATE)
-    house.track(house.recorder(Stage.BUILD), gate, house.recorder(Stage.VERIFY))
+    hooks = (house.recorder(Stage.BUILD), gate, house.recorder(Stage.VERIFY))
+    house.track(*hooks, strategy=strategy)
     assert house.sync().result == "deployed"
     b = house.upstream.commit({"a": "2", **({"bad": ""} if bad else {})})
     goal = a if bad else b
     house.stop()
-    before = shutil.copytree(house.root, house.root.with_name("before"))
+    before = shutil.copytree(house.root, house.root.with_name("before"), symlinks=True)
     deaths = Deaths(monkeypatch)
     died: list[str] = []
     for n in range(1, 200):
         shutil.rmtree(house.root)
-        shutil.copytree(before, house.root)
+        shutil.copytree(before, house.root, symlinks=True)
         house.start()
         deaths.left = n
         try:
@@ -418,8 +426,7 @@ def test_a_death_at_any_step_ends_at_the_same_revision(
         deaths.left = -1
         house.restart()
         house.sync(Reason.START)
-        assert house.git("rev-parse", "HEAD") == goal, died[-1:]
-        assert house.clean()
+        assert house.whole() == goal, died[-1:]
         state = house.state()
         assert (state.live, state.condition) == (goal, Condition.SETTLED), died[-1:]
         assert (state.hold is not None) == bad
@@ -439,7 +446,118 @@ def test_a_death_at_any_step_ends_at_the_same_revision(
         "after git",
         "before run",
         "after run",
-    } == set(died)
+    } == {at for at in died if not at.endswith(" switch")}
+    switched = {at for at in died if at.endswith(" switch")}
+    assert switched == ({"before switch", "after switch"} if strategy == "releases" else set())
+
+
+# ---- what a person says -----------------------------------------------------------------------
+
+
+def test_a_rollback_in_place_checks_the_earlier_revision_out(
+    house: House, upstream: Upstream
+) -> None:
+    house.track(house.recorder(Stage.BUILD), house.recorder(Stage.ACTIVATE))
+    a = upstream.commit({"f": "A"})
+    house.sync()
+    b = upstream.commit({"f": "B"})
+    house.sync()
+    assert house.roll_back().result == "deployed"
+    assert (house.whole(), house.state().live) == (a, a)
+    ran = [(one["DEPLOY_STAGE"], one["DEPLOY_REASON"]) for one in house.recorded()[4:]]
+    assert ran == [("build", "rollback"), ("activate", "rollback")]
+    assert house.sync(Reason.POLL).result == "held"
+    hold = house.state().hold
+    assert hold
+    assert hold.revision == b
+
+
+def test_paused_nothing_goes_out_but_what_a_person_forces(house: House, upstream: Upstream) -> None:
+    house.track()
+    a = upstream.commit({"f": "A"})
+    house.sync()
+    until = house.time + 60
+    house.journal.set_pause("shop", Pause(house.time, "ada", until, "audit")).result()
+    upstream.commit({"f": "B"})
+    for reason in (Reason.PUSH, Reason.POLL, Reason.MANUAL, Reason.START):
+        synced = house.sync(reason)
+        assert (synced.result, synced.why) == ("paused", "shop was paused by ada: audit")
+        assert synced.retry_at == until
+    assert house.whole() == a
+    assert house.sync(Reason.MANUAL, force=True).result == "deployed"
+    house.time += 60
+    c = upstream.commit({"f": "C"})
+    assert house.sync(Reason.POLL).result == "deployed"
+    assert house.whole() == c
+
+
+def test_looks_that_left_something_alone_are_in_the_history_once(
+    house: House, upstream: Upstream
+) -> None:
+    house.track(house.hook("exit 1", Stage.BUILD))
+    b = upstream.commit({"f": "B"})
+    house.sync()
+    for _ in range(3):
+        house.sync(Reason.POLL)
+    house.sync(Reason.PUSH, delivery="72d3")
+    looks = house.journal.looks("shop", 9).result()
+    held = f"{b[:12]} is held: build hook hook-0: exit 1"
+    assert [(one.reason, one.result, one.why) for one in looks] == [
+        (Reason.PUSH, "held", f"push, delivery 72d3: {held}"),
+        (Reason.POLL, "held", f"poll: {held}"),
+    ]
+    assert house.journal.looks("other", 9).result() == []
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("stage", [Stage.BUILD, Stage.ACTIVATE])
+def test_a_canceled_deployment_ends_as_a_failure_would(
+    house: House, upstream: Upstream, strategy: Strategy, stage: Stage
+) -> None:
+    started = house.root / "started"
+    os.mkfifo(started)
+    hang = house.hook(f"test ! -e bad || {{ echo > {started}; exec sleep 60; }}", stage)
+    house.track(hang, strategy=strategy)
+    a = upstream.commit({"f": "A"})
+    house.sync()
+    b = upstream.commit({"bad": "B"})
+    assert not house.reconciler.cancel("shop", "ada"), "nothing was running"
+
+    def cancel() -> None:
+        started.read_text()
+        assert house.reconciler.cancel("shop", "ada")
+
+    canceling = threading.Thread(target=cancel)
+    canceling.start()
+    synced = house.sync()
+    canceling.join()
+    assert synced.result == "canceled"
+    assert synced.why == f"{stage} hook hook-0: canceled by ada"
+    assert (house.whole(), house.state().live) == (a, a)
+    hold = house.state().hold
+    assert hold
+    assert (hold.revision, hold.because) == (b, f"{stage} hook hook-0: canceled by ada")
+    assert "canceled by ada" in [step.result for step in house.newest().steps]
+
+
+def test_what_a_sync_would_bring(house: House, upstream: Upstream) -> None:
+    house.track()
+    upstream.commit({"f": "A", "gone": "x"}, "first")
+    empty = house.compare()
+    assert (empty.live, len(empty.commits), empty.files) == (None, 1, ("A f", "A gone"))
+    house.sync()
+    b = upstream.commit({"f": "B"}, "second")
+    c = upstream.commit({"new": "N", "gone": None}, "third")
+    found = house.compare()
+    assert [(one.revision, one.subject) for one in found.commits] == [(c, "third"), (b, "second")]
+    assert found.files == ("M f", "D gone", "A new")
+    assert found.would == f"deploy: the branch is at {c[:12]}"
+    assert found.taken_away == ()
+    d = upstream.force_push({"other": "x"}, "rewritten")
+    again = house.compare()
+    assert [one.revision for one in again.commits] == [d]
+    assert [one.subject for one in again.taken_away] == ["first"]
+    assert house.newest().revision not in (b, c, d), "a comparison deploys nothing"
 
 
 # ---- changed by hand --------------------------------------------------------------------------
