@@ -48,6 +48,7 @@ class Settings:
     state_dir: Path
     hooks_dir: Path
     control_socket: Path
+    feed_socket: Path
     parallel: int
     history: float
     drain: float
@@ -60,11 +61,15 @@ class Settings:
     targets: Mapping[str, Target]
 
 
+MAIN = Branch("main")
+HISTORY = Duration(90 * 86400.0)
+
+
 # ---- the shape of the file --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class ServerTable:
     bind: Bind = Bind("127.0.0.1:9000")
     url: WebUrl | None = None
 
@@ -87,7 +92,7 @@ class _TargetPoll:
 
 
 @dataclass(frozen=True, slots=True)
-class _Webhook:
+class WebhookTable:
     secret: WebhookSecrets
     provider: Provider | None = None
 
@@ -121,7 +126,7 @@ class _Verify:
 class _Target:
     repo: Repo
     path: TreePath
-    branch: Branch = Branch("main")
+    branch: Branch = MAIN
     strategy: Strategy = Strategy.IN_PLACE
     shared: InnerPaths = InnerPaths(())
     keep: int = 5
@@ -139,12 +144,12 @@ class _File:
     state_dir: Place | None = None
     hooks_dir: Place | None = None
     parallel: int = 4
-    history: Duration = Duration(90 * 86400.0)
+    history: Duration = HISTORY
     drain: Duration = Duration(80.0)
-    server: _Server = _Server()
+    server: ServerTable = ServerTable()
     metrics: _Metrics = _Metrics()
     poll: _Poll = _Poll()
-    webhooks: dict[str, _Webhook] = field(default_factory=dict)
+    webhooks: dict[str, WebhookTable] = field(default_factory=dict)
 
 
 # ---- finding and loading ----------------------------------------------------------------------
@@ -166,13 +171,17 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
     raise ConfigError([fault])
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings in the file at `path`; ConfigError with every fault of it."""
+def load(path: Path, environ: Mapping[str, str], *, apart: bool = False) -> Settings:
+    """The settings in the file at `path`; ConfigError with every fault of it.
+
+    Without the webhooks' secrets where the receiver is `apart`, a process of its own: they are
+    for nobody else to read.
+    """
     document = parse(path)
     places = Places(path, document, environ)
-    file, faults = shaped(document, _File, readers(places, environ))
+    file, faults = shaped(document, _File, readers(places, environ, webhook_secrets=not apart))
     faults += _shared_paths(document, places)
-    faults += _names(document)
+    faults += bad_names(document)
     faults += _only_for_releases(document)
     if isinstance(document.get("targets", {}), dict) and not document.get("targets"):
         faults.append("targets: there is none; add a [targets.NAME] table with repo and path")
@@ -193,9 +202,6 @@ def control_socket(path: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _settings(file: _File, places: Places) -> Settings:
-    webhooks: dict[str, Webhook] = {
-        name: Webhook(name, one.provider or name, one.secret) for name, one in file.webhooks.items()
-    }
     targets: dict[str, Target] = {
         name: _target(name, one, file.poll) for name, one in file.targets.items()
     }
@@ -204,6 +210,7 @@ def _settings(file: _File, places: Places) -> Settings:
         state_dir=places.state_dir,
         hooks_dir=places.hooks_dir,
         control_socket=places.control_socket,
+        feed_socket=places.feed_socket,
         parallel=file.parallel,
         history=file.history,
         drain=file.drain,
@@ -211,9 +218,13 @@ def _settings(file: _File, places: Places) -> Settings:
         url=file.server.url,
         metrics_bind=file.metrics.bind,
         poll_jitter=file.poll.jitter,
-        webhooks=webhooks,
+        webhooks=webhooks(file.webhooks),
         targets=targets,
     )
+
+
+def webhooks(tables: Mapping[str, WebhookTable]) -> dict[str, Webhook]:
+    return {name: Webhook(name, one.provider or name, one.secret) for name, one in tables.items()}
 
 
 def _target(name: str, one: _Target, poll: _Poll) -> Target:
@@ -245,7 +256,7 @@ def _verify(one: _Verify | None) -> Verify | None:
 # ---- faults that no single value shows --------------------------------------------------------
 
 
-def _names(document: Mapping[str, Any]) -> Iterator[str]:
+def bad_names(document: Mapping[str, Any]) -> Iterator[str]:
     """Targets and webhooks with names that cannot be typed or put into a URL."""
     for kind in ("targets", "webhooks"):
         tables = document.get(kind)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
-from agent.repository import without_credentials
+from agent.words import without_credentials
 
 HIDDEN = "[secret]"
 _secrets: set[str] = set()

@@ -169,6 +169,19 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracked:
+    """Of a target, what tells whether a push is for it."""
+
+    name: str
+    repo: str
+    branch: str
+
+    @property
+    def ref(self) -> str:
+        return f"refs/heads/{self.branch}"
+
+
+@dataclass(frozen=True, slots=True)
 class Webhook:
     """One address under /webhook/, its forge, and the secrets of which any may match."""
 

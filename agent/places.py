@@ -8,6 +8,7 @@ from typing import Any
 SYSTEM_CONFIG = Path("/etc/gitops-agent/agent.toml")
 SYSTEM_STATE = Path("/var/lib/gitops-agent")
 SYSTEM_CONTROL = Path("/run/gitops-agent/control.sock")
+SYSTEM_FEED = Path("/run/gitops-agent-feed.sock")
 LONGEST_SOCKET = 107
 """Bytes in a socket's path (unix(7))."""
 
@@ -22,8 +23,9 @@ class Places:
         self.hooks_dir = (
             self.absolute(document.get("hooks_dir")) or self.path.parent / "deploy_hooks"
         )
-        own = self.state_dir / "control.sock"
-        self.control_socket = SYSTEM_CONTROL if self.state_dir == SYSTEM_STATE else own
+        system = self.state_dir == SYSTEM_STATE
+        self.control_socket = SYSTEM_CONTROL if system else self.state_dir / "control.sock"
+        self.feed_socket = SYSTEM_FEED if system else self.state_dir / "feed.sock"
 
     def _default_state(self) -> Path:
         """A service's folder where systemd or the file's place says so, else the user's own.
@@ -37,6 +39,12 @@ class Places:
             return Path(given.split(":")[0])
         base = self._environ.get("XDG_STATE_HOME") or "~/.local/state"
         return Path(base).expanduser() / "gitops-agent"
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The folder of a receiver that is a process of its own; as a service, its own too."""
+        given = self._environ.get("STATE_DIRECTORY")
+        return Path(given) if given else self.state_dir
 
     def absolute(self, text: object) -> Path | None:
         """`text` as a path, from the file's folder; None where it is no text."""

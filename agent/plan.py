@@ -25,6 +25,7 @@ from agent.model import (
     Target,
     TargetState,
     Tip,
+    Tracked,
 )
 
 # ---- which targets a push is for ------------------------------------------------------------
@@ -63,7 +64,7 @@ def _named(host: str, path: str) -> str:
 class Routes:
     """Which targets a repository's branch is for."""
 
-    def __init__(self, targets: Iterable[Target]) -> None:
+    def __init__(self, targets: Iterable[Target | Tracked]) -> None:
         self._by_ref: dict[tuple[str, str], tuple[str, ...]] = {}
         for target in targets:
             key = (repository_identity(target.repo), target.ref)

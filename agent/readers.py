@@ -170,6 +170,10 @@ class _Readers:
         return KeyFile(secret.path)
 
 
+def _unread(_value: object, _: object) -> WebhookSecrets:
+    return WebhookSecrets(())
+
+
 def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
@@ -229,8 +233,13 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def readers(places: Places, environ: Mapping[str, str]) -> dict[Any, Callable[[Any, Any], Any]]:
-    """A reader for each kind, which may lean on where the file is and on the environment."""
+def readers(
+    places: Places, environ: Mapping[str, str], *, webhook_secrets: bool = True
+) -> dict[Any, Callable[[Any, Any], Any]]:
+    """A reader for each kind, which may lean on where the file is and on the environment.
+
+    `webhook_secrets` says whether those are read at all.
+    """
     here = _Readers(places, environ)
     return {
         **kinds.READERS,
@@ -240,6 +249,6 @@ def readers(places: Places, environ: Mapping[str, str]) -> dict[Any, Callable[[A
         Repo: here.repo,
         Argv: here.argv,
         Secret: here.secret,
-        WebhookSecrets: here.webhook_secrets,
+        WebhookSecrets: here.webhook_secrets if webhook_secrets else _unread,
         KeyFile: here.key_file,
     }

@@ -26,6 +26,7 @@ from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.kinds import reveal
 from agent.model import REVISION, Commit, GitAccess, Revision, Source, Tip
+from agent.words import without_credentials
 
 log = structlog.get_logger()
 
@@ -94,7 +95,6 @@ _OF_THE_HOST = re.compile(
         )
     )
 )
-_CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
 
 def scrub_environment() -> None:
@@ -206,11 +206,6 @@ def _last_words(errors: bytes) -> str:
     lines = [line.strip() for line in errors.decode(errors="replace").splitlines()]
     told = [line for line in lines if line and not line.startswith(_SAYS_NOTHING)]
     return without_credentials("; ".join(dict.fromkeys(told[:4])))[:500]
-
-
-def without_credentials(text: str) -> str:
-    """`text` with the user part of every URL taken out."""
-    return _CREDENTIALS_IN_URL.sub(r"\1", text)
 
 
 def check_revision(revision: str) -> Revision:

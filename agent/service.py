@@ -8,30 +8,34 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 import uvloop
 
-from agent import config, logs, plan, systemd, traces
+from agent import config, logs, systemd, traces
 from agent.cancel import Cancel
 from agent.config import Settings
 from agent.connections import Limits
 from agent.control import control_app, metrics_app
 from agent.errors import AgentError, ConfigError, JournalUnavailable
-from agent.inbox import Inbox, Letters
+from agent.feed import Follower
+from agent.inbox import Letters
 from agent.intake import Intake
 from agent.journal import Journal
 from agent.lock import own
 from agent.metrics import Metrics
 from agent.model import Reason, SyncRequest, Target
 from agent.poller import Poller
-from agent.receiver import Receiver, public_app
+from agent.reception import Reception
 from agent.reconciler import Reconciler
 from agent.repository import scrub_environment
 from agent.server import Server, bind
+from agent.tally import Tally
 from agent.traces import Traces
+from agent.words import ago, short
 from agent.worker import Worker
 
 log = structlog.get_logger()
@@ -40,21 +44,28 @@ _PROBE_EVERY = 5.0
 _TIDY_EVERY = 3600.0
 
 
-def run(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Be the agent until SIGTERM. `environ` is the process's own, before it is scrubbed."""
+def run(settings: Settings, environ: Mapping[str, str], *, apart: bool = False) -> None:
+    """Be the agent until SIGTERM; only its core, where the receiver is a process `apart`.
+
+    `environ` is the process's own, before it is scrubbed.
+    """
     logs.set_up()
-    logs.hide(secret for webhook in settings.webhooks.values() for secret in webhook.secrets)
     tracing = traces.begin(environ)
     scrub_environment()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Service(settings, environ, tracing).run())
+        runner.run(Service(settings, environ, tracing, apart=apart).run())
 
 
 class Service:
     """One running agent."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], tracing: Traces | None = None
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        tracing: Traces | None = None,
+        *,
+        apart: bool = False,
     ) -> None:
         self.settings = settings
         self.started_at = time.time()
@@ -70,11 +81,14 @@ class Service:
         )
         self.worker = Worker(self.reconciler, self.journal)
         self.poller = Poller(self.worker.poll)
-        self.inbox = Inbox(settings.state_dir)
-        letters = Letters(self.inbox)
-        self.receiver = Receiver(self.inbox, letters.ring)
-        self.intake = Intake(letters, self.journal, self.worker.wish)
-        self.tally = self.receiver.tally
+        self.front: Reception | Follower
+        source: Letters | Follower
+        if apart:
+            self.front = source = Follower(settings.feed_socket, self._works)
+        else:
+            self.front = Reception(settings.state_dir)
+            source = self.front.letters
+        self.intake = Intake(source, self.journal, self.worker.wish)
         self._metrics = Metrics(self)
         self.worker.on_deployment.append(self._metrics.deployed)
         self._tracing = tracing
@@ -89,22 +103,15 @@ class Service:
             self._own_paths(self.settings.targets)
             self._track(self.settings)
             self.reconciler.repair()
-            passed = systemd.passed_sockets(self._environ)
-            public = Server(
-                public_app(self.receiver, self.healthy),
-                passed or [bind(self.settings.bind)],
-                Limits(),
-                self.receiver.take,
-            )
-            self.listening = public.addresses()
-            inward = self._inward()
+            inward, outward = self._inward(), self._outward()
+            self.listening = [address for one in outward for address in one.addresses()]
             self._heed_signals()
             async with asyncio.TaskGroup() as tasks:
                 inward_tasks = [tasks.create_task(one.run(), name="control") for one in inward]
-                public_task = tasks.create_task(public.run(), name="receiver")
-                probing = tasks.create_task(self._probe(), name="probe")
-                tidying = tasks.create_task(self._tidy(), name="tidy")
-                await asyncio.gather(*(one.ready() for one in (*inward, public)))
+                outward_tasks = [tasks.create_task(one.run(), name="receiver") for one in outward]
+                watching = [tasks.create_task(one) for one in self._watches()]
+                tidying = [tasks.create_task(one) for one in self._tidies()]
+                await asyncio.gather(*(one.ready() for one in (*inward, *outward)))
                 self.poller.start()
                 self.poller.track(self.settings.targets, self.settings.poll_jitter)
                 self._wish_at_start()
@@ -116,21 +123,19 @@ class Service:
                 log.info("agent.stopping", running=self.worker.busy())
                 systemd.notify(self._environ, "STOPPING=1")
                 self.poller.stop()
-                tidying.cancel()
-                public.stop()
-                await public_task
-                intake.cancel()
+                await _end(outward, outward_tasks)
+                for one in (*tidying, intake):
+                    one.cancel()
                 await self._drain()
-                probing.cancel()
-                for one in inward:
-                    one.stop()
-                await asyncio.gather(*inward_tasks)
+                for one in watching:
+                    one.cancel()
+                await _end(inward, inward_tasks)
                 if self._tracing:
                     await self._tracing.end()
         finally:
             self._cancel.set()
             self.reconciler.close()
-            self.inbox.close()
+            self.front.close()
             self.journal.close()
             for lock in self._path_locks.values():
                 os.close(lock)
@@ -146,13 +151,34 @@ class Service:
             servers.append(Server(metrics_app(self), [bind(address)], Limits()))
         return servers
 
+    def _outward(self) -> list[Server]:
+        """The public listener, where it is in this process."""
+        if not isinstance(self.front, Reception):
+            return []
+        passed = [one for _, one in systemd.passed_sockets(self._environ)]
+        return [self.front.server(passed, self.settings.bind, self._works)]
+
+    def _watches(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs from the beginning to the very end."""
+        found = [self._probe(), systemd.watch(self._environ, self._works, self._words)]
+        if isinstance(self.front, Reception):
+            found.append(self.front.probe())
+        return found
+
+    def _tidies(self) -> list[Coroutine[Any, Any, None]]:
+        """What makes room now and then."""
+        found = [self._tidy()]
+        if isinstance(self.front, Reception):
+            found.append(self.front.forget(self.settings.history, lambda: self.intake.read))
+        return found
+
     def _say_ready(self) -> None:
         count = len(self.settings.targets)
         log.info(
             "agent.ready", pid=os.getpid(), targets=count, listening=self.listening,
             control=str(self.settings.control_socket), config=str(self.settings.path),
         )  # fmt: skip
-        systemd.notify(self._environ, f"READY=1\nSTATUS={count} targets")
+        systemd.notify(self._environ, "READY=1")
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -185,7 +211,8 @@ class Service:
 
     def _track(self, settings: Settings) -> None:
         self.reconciler.track(settings.targets)
-        self.receiver.track(settings.webhooks, plan.Routes(settings.targets.values()))
+        if isinstance(self.front, Reception):
+            self.front.track(settings.webhooks, settings.targets.values())
         self.intake.track(settings.targets)
 
     def _on_reload(self) -> None:
@@ -202,7 +229,6 @@ class Service:
         old, self.settings = self.settings, new
         fixed = ("bind", "metrics_bind", "state_dir", "control_socket", "parallel")
         later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
-        logs.hide(secret for webhook in new.webhooks.values() for secret in webhook.secrets)
         self._track(new)
         self.poller.track(new.targets, new.poll_jitter)
         for name, target in new.targets.items():
@@ -231,14 +257,32 @@ class Service:
     # ---- what runs beside ---------------------------------------------------------------------
 
     async def _probe(self) -> None:
-        """While a file fails, try it now and then, so that it is known when it works again."""
+        """While the journal fails, try it now and then, so that it is known when it works again."""
         while True:
             await asyncio.sleep(_PROBE_EVERY)
-            for one in (self.inbox, self.journal):
-                if not one.healthy():
-                    with suppress(JournalUnavailable):
-                        await asyncio.wrap_future(one.probe(time.time()))
-                        log.info("journal.recovered")
+            if not self.journal.healthy():
+                with suppress(JournalUnavailable):
+                    await asyncio.wrap_future(self.journal.probe(time.time()))
+                    log.info("journal.recovered")
+
+    def _works(self) -> bool:
+        """Whether the journal and the poll really move."""
+        return self.journal.healthy() and self.poller.healthy()
+
+    async def _words(self) -> str:
+        """A line for `systemctl status`."""
+        targets = len(self.settings.targets)
+        running = "".join(f"; syncing {name}" for name in self.worker.busy())
+        try:
+            newest = await asyncio.wrap_future(self.journal.history(None, 1))
+        except JournalUnavailable as error:
+            return f"{targets} targets{running}; STALLED: {error}"
+        last = "".join(
+            f"; last: {one.target} {one.outcome or 'begun'} {short(one.revision)},"
+            f" {ago(one.ended_at or one.started_at, time.time())}"
+            for one in newest
+        )
+        return f"{targets} targets{running}{last}"
 
     async def _tidy(self) -> None:
         """Forget what is older than the configured history, logs included; have git pack."""
@@ -246,7 +290,6 @@ class Service:
             before = time.time() - self.settings.history
             try:
                 gone = await asyncio.to_thread(self.journal.forget, before)
-                await asyncio.to_thread(self.inbox.forget, before, self.intake.read)
             except JournalUnavailable as error:
                 log.warning("journal.failed", why=str(error))
                 gone = []
@@ -259,14 +302,26 @@ class Service:
     # ---- what control asks --------------------------------------------------------------------
 
     def healthy(self) -> bool:
-        return self.inbox.healthy() and self.journal.healthy() and self.poller.healthy()
+        return self.front.healthy() and self._works()
+
+    @property
+    def tally(self) -> Tally:
+        return self.front.tally
 
     def next_polls(self) -> dict[str, float]:
         return self.poller.next_polls()
 
     def reread(self) -> Settings:
         """The configuration as it is in the file now; ConfigError where that has faults."""
-        return config.load(self.settings.path, self._environ)
+        apart = isinstance(self.front, Follower)
+        return config.load(self.settings.path, self._environ, apart=apart)
 
     async def scrape(self, accept: str) -> tuple[bytes, str]:
         return await self._metrics.scrape(accept)
+
+
+async def _end(servers: Sequence[Server], tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Have the servers finish what they are answering, and wait for that."""
+    for one in servers:
+        one.stop()
+    await asyncio.gather(*tasks)

@@ -5,7 +5,7 @@ Plain counters, so that they cost the receiver nothing; nothing in here is ever 
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.forges.signature import Refusal
 
@@ -41,19 +41,24 @@ class Refused:
 _NONE = Refused(0, 0, 0.0, "", "", "")
 
 
+@dataclass
 class Tally:
     """Counts deliveries. No key is of a stranger's making, so nobody can make it grow."""
 
-    def __init__(self) -> None:
-        self.answers: Counter[tuple[str, str]] = Counter()
-        """By webhook and answer."""
-        self.unknown = 0
-        """Requests for a webhook that there is not."""
-        self.ignored: Counter[tuple[str, str]] = Counter()
-        """By webhook and reason."""
-        self.verified: dict[str, float] = {}
-        """When each webhook last got a verified delivery of any kind, in Unix time."""
-        self.refused: dict[str, dict[Refusal, Refused]] = {}
+    answers: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By webhook and answer."""
+    unknown: int = 0
+    """Requests for a webhook that there is not."""
+    ignored: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By webhook and reason."""
+    verified: dict[str, float] = field(default_factory=dict)
+    """When each webhook last got a verified delivery of any kind, in Unix time."""
+    refused: dict[str, dict[Refusal, Refused]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Counters give 0 for what was not counted yet; over the wire they come as dictionaries.
+        self.answers = Counter(self.answers)
+        self.ignored = Counter(self.ignored)
 
     def answered(self, webhook: str, status: int, body: Mapping[str, object]) -> None:
         """A request for /webhook/`webhook` got this answer."""

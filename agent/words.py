@@ -3,12 +3,20 @@
 For the terminal, the page and notices alike. Pure.
 """
 
+import re
 from datetime import UTC, datetime
+
+_CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
 
 def printable(text: str) -> str:
     """`text` without control characters, so that a commit message cannot steer a terminal."""
     return "".join(one if one.isprintable() else "�" for one in text)
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the user part of every URL taken out."""
+    return _CREDENTIALS_IN_URL.sub(r"\1", text)
 
 
 def short(revision: str | None) -> str:

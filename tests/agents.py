@@ -1,5 +1,6 @@
 """Whole agent processes for tests, as a user runs them."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -35,9 +36,16 @@ class Agent:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: list[bytes] = []
         self._log_thread: threading.Thread | None = None
+        self._only: str | None = None
         secret = root / "secret"
         secret.write_text(SECRET)
         secret.chmod(0o600)
+
+    def part(self, only: str) -> "Agent":
+        """The same agent's receiver or core, as a process of its own."""
+        one = copy.copy(self)
+        one._only = only
+        return one
 
     def hook(self, name: str, text: str) -> None:
         path = self.hooks_dir / name
@@ -61,12 +69,14 @@ class Agent:
     def start(self, **environ: str) -> None:
         """Start it and wait until it says that it is ready."""
         self.spawn(**environ)
-        line = self.wait_for_log("agent.ready", "agent.stopped")
-        assert line["event"] == "agent.ready", self.log()
+        ready = "receiver.ready" if self._only == "receiver" else "agent.ready"
+        line = self.wait_for_log(ready, "agent.stopped")
+        assert line["event"] == ready, self.log()
 
     def spawn(self, **environ: str) -> "subprocess.Popen[bytes]":
+        only = ["--only", self._only] if self._only else []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+            [sys.executable, "-m", "agent", "run", "--config", str(self.config), *only],
             env={**os.environ, **environ},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

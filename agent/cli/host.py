@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent import terminal
+from agent import config, terminal
 from agent.cli import base
 from agent.errors import Exit
 from agent.words import printable
@@ -14,13 +14,24 @@ from agent.words import printable
 
 @click.command()
 @base.with_config
-def run(config_file: str | None) -> None:
+@click.option(
+    "--only",
+    type=click.Choice(["receiver", "core"]),
+    help="Be one of the two alone, beside the other; so do the units that `install` writes.",
+)
+def run(config_file: str | None, only: str | None) -> None:
     """Be the agent, in the foreground. SIGHUP reloads, SIGTERM drains."""
     environ = dict(os.environ)
-    settings = base.load(config_file)
-    from agent import service
+    path = config.find(config_file, environ)
+    if only == "receiver":
+        from agent import public, reception
 
-    service.run(settings, environ)
+        reception.run(public.load(path, environ), environ)
+    else:
+        from agent import service
+
+        apart = only == "core"
+        service.run(config.load(path, environ, apart=apart), environ, apart=apart)
 
 
 @click.command()

@@ -28,8 +28,9 @@ def root() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_kill_9_loses_nothing_and_starts_no_hook_twice(root: Path) -> None:
-    figures = kill_loop.run(root, 6)
+@pytest.mark.parametrize("apart", [False, True])
+def test_kill_9_loses_nothing_and_starts_no_hook_twice(root: Path, apart: bool) -> None:
+    figures = kill_loop.run(root, 6, apart=apart)
     assert figures.acknowledged
     assert (figures.lost, figures.started_twice, figures.tip_live) == (0, 0, True)
 

@@ -1,4 +1,6 @@
-"""kill -9 again and again, under a stream of pushes. `python -m tests.soak.kill_loop 500`
+"""kill -9 again and again, under a stream of pushes. `python -m tests.soak.kill_loop 500 [apart]`
+
+With `apart`, receiver and core are two processes, and the one, the other or both are killed.
 
 Prints one line: kills, deliveries acknowledged, acknowledged and lost, hooks started twice in one
 attempt, and whether the branch's end was live after the last start.
@@ -82,7 +84,7 @@ class Sender:
                     self.acknowledged.append(headers["X-GitHub-Delivery"])
 
 
-def run(root: Path, kills: int, seed: int = 1) -> Figures:
+def run(root: Path, kills: int, seed: int = 1, *, apart: bool = False) -> Figures:
     """Kill an agent so often, at random moments; gives what came of it."""
     chance = random.Random(seed)
     figures = Figures()
@@ -91,23 +93,32 @@ def run(root: Path, kills: int, seed: int = 1) -> Figures:
     agent.hook("hook", "#!/bin/bash" + HOOK.format(root=agent.root, pause=2))
     (agent.root / "never").touch()
     agent.configure(HOOKS, poll="1s")
+    parts = [agent.part("receiver"), agent.part("core")] if apart else [agent]
     tip = upstream.commit({"n": "0"})
     with Sender(agent, tip) as sender:
         for n in range(kills):
-            agent.start()
+            _start(parts)
             if n % 3 == 0:
                 tip = sender.revision = upstream.commit({"n": str(n + 1)})
             time.sleep(chance.random() * 0.5)
-            agent.kill()
+            for one in chance.choice([parts, *([one] for one in parts)]):
+                one.kill()
             figures.kills += 1
-    agent.start()
+    _start(parts)
     figures.tip_live = _becomes_live(agent, tip)
-    agent.stop()
+    for one in reversed(parts):
+        one.stop()
     figures.acknowledged = len(sender.acknowledged)
-    figures.lost = len(set(sender.acknowledged) - _requested(agent))
+    figures.lost = len(set(sender.acknowledged) - _known(agent))
     started = Counter((agent.root / "started").read_text().splitlines())
     figures.started_twice = sum(1 for count in started.values() if count > 1)
     return figures
+
+
+def _start(parts: list[Agent]) -> None:
+    for one in parts:
+        if not one.running:
+            one.start()
 
 
 def _becomes_live(agent: Agent, tip: str) -> bool:
@@ -122,16 +133,20 @@ def _becomes_live(agent: Agent, tip: str) -> bool:
     return False
 
 
-def _requested(agent: Agent) -> set[str]:
-    """The deliveries that became sync requests."""
-    with closing(sqlite3.connect(agent.state_dir / "journal.db")) as db:
-        return {row[0] for row in db.execute("SELECT delivery FROM requests")}
+def _known(agent: Agent) -> set[str]:
+    """The deliveries that became sync requests, or will at the next start."""
+    with closing(sqlite3.connect(agent.state_dir / "journal.db")) as journal:
+        requested = {row[0] for row in journal.execute("SELECT delivery FROM requests")}
+        ((read,),) = journal.execute("SELECT n FROM cursors")
+    with closing(sqlite3.connect(agent.state_dir / "inbox.db")) as inbox:
+        unread = {row[0] for row in inbox.execute("SELECT id FROM letters WHERE n > ?", (read,))}
+    return requested | unread
 
 
 def main() -> None:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     with tempfile.TemporaryDirectory(dir="/tmp") as root:
-        figures = run(Path(root), kills)
+        figures = run(Path(root), kills, apart="apart" in sys.argv)
     sys.stdout.write(f"{figures}\n")
     sys.exit(1 if figures.lost or figures.started_twice or not figures.tip_live else 0)
 

@@ -51,6 +51,7 @@ def test_the_least(folder: Path) -> None:
         state_dir=Path("/xdg/gitops-agent"),
         hooks_dir=folder / "deploy_hooks",
         control_socket=Path("/xdg/gitops-agent/control.sock"),
+        feed_socket=Path("/xdg/gitops-agent/feed.sock"),
         parallel=4,
         history=90 * 86400.0,
         drain=80.0,

@@ -1,0 +1,161 @@
+"""What faces the internet: listener, receiver and inbox. In the agent's process, or in its own.
+
+In its own it has the webhooks' secrets and nothing else: no way to git, no hooks, no journal.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from agent import logs, public, systemd
+from agent.connections import Limits
+from agent.errors import ConfigError, JournalUnavailable
+from agent.feed import Feed
+from agent.inbox import Inbox, Letters
+from agent.model import Target, Tracked, Webhook
+from agent.plan import Routes
+from agent.public import Public
+from agent.receiver import Receiver, public_app
+from agent.server import Server, bind
+
+log = structlog.get_logger()
+
+_PROBE_EVERY = 5.0
+_FORGET_EVERY = 3600.0
+
+
+class Reception:
+    """The parts, however many processes they are in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.inbox = Inbox(folder)
+        self.letters = Letters(self.inbox)
+        self.receiver = Receiver(self.inbox, self.letters.ring)
+        self.tally = self.receiver.tally
+        self.healthy = self.inbox.healthy
+        self.close = self.inbox.close
+
+    def track(self, webhooks: Mapping[str, Webhook], targets: Iterable[Target | Tracked]) -> None:
+        """The webhooks and targets there are, from a configuration that was read (again)."""
+        logs.hide(secret for webhook in webhooks.values() for secret in webhook.secrets)
+        self.receiver.track(webhooks, Routes(targets))
+
+    def server(
+        self, sockets: Sequence[socket.socket], address: str, healthy: Callable[[], bool]
+    ) -> Server:
+        """The public listener, on the sockets that were passed or else on `address`."""
+        app = public_app(self.receiver, lambda: self.inbox.healthy() and healthy())
+        return Server(app, sockets or [bind(address)], Limits(), self.receiver.take)
+
+    async def probe(self) -> None:
+        """While the inbox fails, try it now and then, so that it is known when it works again."""
+        while True:
+            await asyncio.sleep(_PROBE_EVERY)
+            if not self.inbox.healthy():
+                with suppress(JournalUnavailable):
+                    await asyncio.wrap_future(self.inbox.probe(time.time()))
+                    log.info("inbox.recovered")
+
+    async def forget(self, history: float, read: Callable[[], int]) -> None:
+        """Drop letters that the core has read and that are older than `history` seconds."""
+        while True:
+            try:
+                before = time.time() - history
+                await asyncio.to_thread(self.inbox.forget, before, read())
+            except JournalUnavailable as error:
+                log.warning("inbox.failed", why=str(error))
+            await asyncio.sleep(_FORGET_EVERY)
+
+
+# ---- as a process of its own ------------------------------------------------------------------
+
+
+def run(settings: Public, environ: Mapping[str, str]) -> None:
+    """Be the receiver until SIGTERM."""
+    logs.set_up()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_Process(settings, environ).run())
+
+
+class _Process:
+    def __init__(self, settings: Public, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._stop = asyncio.Event()
+        self._reception = one = Reception(settings.inbox_dir)
+        self._feed = Feed(one.inbox, one.letters, one.tally)
+
+    async def run(self) -> None:
+        """Start in this order, wait for a signal, stop in the opposite order."""
+        reception, feed = self._reception, self._feed
+        try:
+            reception.track(self._settings.webhooks, self._settings.targets)
+            inward, outward = self._sockets()
+            server = reception.server(outward, self._settings.bind, feed.core_is_well)
+            self._heed_signals()
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(server.run(), name="receiver")
+                core = await feed.open(inward)
+                beside = [
+                    tasks.create_task(reception.probe(), name="probe"),
+                    tasks.create_task(
+                        reception.forget(self._settings.history, lambda: feed.read), name="forget"
+                    ),
+                    tasks.create_task(systemd.watch(self._environ, self._moves, self._words)),
+                ]
+                await server.ready()
+                log.info("receiver.ready", pid=os.getpid(), listening=server.addresses())
+                systemd.notify(self._environ, "READY=1")
+
+                await self._stop.wait()
+
+                systemd.notify(self._environ, "STOPPING=1")
+                for one in beside:
+                    one.cancel()
+                server.stop()
+                await serving
+                core.close()
+        finally:
+            reception.inbox.close()
+        log.info("receiver.stopped")
+
+    def _sockets(self) -> tuple[socket.socket, list[socket.socket]]:
+        """The core's socket, and the public ones that were passed."""
+        passed = systemd.passed_sockets(self._environ)
+        inward = [one for name, one in passed if name == systemd.FEED]
+        outward = [one for name, one in passed if name != systemd.FEED]
+        own = f"unix:{self._settings.feed_socket}"
+        return inward[0] if inward else bind(own, mode=0o600), outward
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+
+    def _on_reload(self) -> None:
+        """SIGHUP: read the configuration again. One with faults changes nothing."""
+        try:
+            new = public.load(self._settings.path, self._environ)
+        except ConfigError as error:
+            log.error("reload.refused", faults=error.faults, kept="the configuration before")
+            return
+        self._settings = new
+        self._reception.track(new.webhooks, new.targets)
+        log.info("receiver.reloaded", webhooks=len(new.webhooks), targets=len(new.targets))
+
+    def _moves(self) -> bool:
+        return self._reception.inbox.healthy()
+
+    async def _words(self) -> str:
+        answered = sum(self._reception.tally.answers.values())
+        core = "" if self._feed.core_is_well() else "; the core does not answer"
+        return f"{len(self._settings.webhooks)} webhooks, {answered} deliveries answered{core}"
