@@ -43,12 +43,22 @@ MEANINGS = {
 }  # fmt: skip
 
 
+_NOT_OURS = note(
+    "listener",
+    "not asked: only the receiver, a process of its own, may read the webhooks' secrets",
+    "as root, `gitops-agent send-push TARGET` asks it",
+)
+
+
 def local(settings: Settings, listening: Sequence[str]) -> Iterator[Finding]:
     """Whether each address on which the agent listens answers a ping."""
     if not settings.webhooks:
         yield note("listener", "no [webhooks.NAME] is configured, so only the poll deploys")
         return
     webhook = next(iter(settings.webhooks.values()))
+    if not webhook.secrets:
+        yield _NOT_OURS
+        return
     for address in listening:
         transport, base = sender.way_to(address)
         with httpx.Client(transport=transport, timeout=_PATIENCE) as http:
@@ -60,7 +70,7 @@ def public(settings: Settings, url: str | None, tally: Tally | None) -> Iterator
 
     `tally` is the agent's own, which knows why it refused what came from there.
     """
-    if not settings.webhooks:
+    if not any(one.secrets for one in settings.webhooks.values()):
         return
     if url is None:
         todo = 'name it with --url https://HOST, or as url = "https://HOST" in [server]'

@@ -34,7 +34,7 @@ class House:
 
     def put(self, number: str) -> Letter:
         delivery = Delivery("github", number, "push", 0)
-        letter = self.inbox.receive(delivery, PUSH, ("shop",), 1.0).result()
+        (letter,) = self.inbox.receive([(delivery, PUSH, ("shop",))], 1.0).result()
         assert letter
         self.letters.ring(letter)
         return letter
