@@ -129,10 +129,10 @@ class Reconciler:
     def _compare(self, target: Target) -> Difference:
         tip, state = self._looks.seen(target), self._journal.state(target.name)
         verdict = self._decide(target, SyncRequest(target.name, Reason.POLL))
-        would = verdict.why if isinstance(verdict, plan.Nothing) else f"deploy: {verdict.why}"
+        verb = "nothing" if isinstance(verdict, plan.Nothing) else "deploy"
         mirror = self._looks.mirror(target.source)
         return Difference(
-            target.name, state.live, tip.revision, would,
+            target.name, state.live, tip.revision, f"{verb}: {verdict.why}",
             mirror.commits(state.live, tip.revision), mirror.commits(tip.revision, state.live),
             mirror.changes(state.live, tip.revision),
         )  # fmt: skip
