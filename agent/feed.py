@@ -133,9 +133,10 @@ class Follower:
         self._heard_at = time.monotonic()
         self.tally = Tally()
 
-    def healthy(self) -> bool:
-        """Whether the receiver has answered lately."""
-        return time.monotonic() - self._heard_at < _SILENCE
+    def trouble(self) -> str | None:
+        """What is wrong: the receiver has not answered lately."""
+        silent = time.monotonic() - self._heard_at > _SILENCE
+        return f"the receiver does not answer on {self._path}" if silent else None
 
     async def inbox(self) -> str:
         """Which inbox the receiver has, over a connection made anew."""

@@ -7,7 +7,6 @@ dies, nothing acknowledged is lost. Times are Unix seconds, UTC.
 
 import asyncio
 import json
-import os
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -17,7 +16,6 @@ from pathlib import Path
 import structlog
 
 from agent.database import Database
-from agent.lock import own
 from agent.model import Delivery, Letter, Push
 
 log = structlog.get_logger()
@@ -42,28 +40,23 @@ class Inbox:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._lock = own(folder / "inbox.lock", os.O_RDWR | os.O_CREAT, "the inbox")
-        try:
-            self._db = Database(folder / "inbox.db", _SCHEMA, SCHEMA_VERSION)
-        except BaseException:
-            os.close(self._lock)
-            raise
-        self._closed = False
+        self._db = Database(
+            folder / "inbox.db", _SCHEMA, SCHEMA_VERSION, folder / "inbox.lock", "the inbox"
+        )
         self.id: str = self._db.do(lambda db: db.execute("SELECT id FROM identity").fetchone()[0])
         """Tells this inbox from one that was here before it, whose places began at 1 as well."""
 
     def close(self) -> None:
         """Finish what is queued, then let go of the file."""
-        if self._closed:
-            return
-        self._closed = True
         self._db.close()
-        os.close(self._lock)
 
     def healthy(self) -> bool:
         """Whether the last transaction went through and none is stuck."""
-        return self._db.healthy()
+        return self._db.trouble() is None
+
+    def trouble(self) -> str | None:
+        """What is wrong with the file, if anything is."""
+        return self._db.trouble()
 
     def probe(self, now: float) -> "Future[None]":
         """Write one small row, to learn whether the disk has room again."""

@@ -4,7 +4,6 @@ Each fact is durable before what follows from it is done. Times are Unix seconds
 """
 
 import itertools
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.database import Database, Work
-from agent.lock import own
 from agent.model import (
     Deployment,
     Hold,
@@ -90,30 +88,28 @@ class Journal(Records):
     """
 
     def __init__(self, state_dir: Path) -> None:
-        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._lock = own(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT, "the state file")
-        try:
-            super().__init__(Database(state_dir / "journal.db", _SCHEMA, SCHEMA_VERSION))
-        except BaseException:
-            os.close(self._lock)
-            raise
+        super().__init__(
+            Database(
+                state_dir / "journal.db", _SCHEMA, SCHEMA_VERSION,
+                state_dir / "agent.lock", "the state file",
+            )
+        )  # fmt: skip
         self._numbers = itertools.count(self._do(_highest_request) + 1)
-        self._closed = False
 
     def close(self) -> None:
         """Finish what is queued, then let go of the file and of the state folder."""
-        if self._closed:
-            return
-        self._closed = True
         self._db.close()
-        os.close(self._lock)
 
     def _do(self, work: Work[T]) -> T:
         return self._db.do(work)
 
     def healthy(self) -> bool:
         """Whether the last transaction went through and none is stuck."""
-        return self._db.healthy()
+        return self._db.trouble() is None
+
+    def trouble(self) -> str | None:
+        """What is wrong with the file, if anything is."""
+        return self._db.trouble()
 
     def probe(self, now: float) -> "Future[None]":
         """Write one small row, to learn whether the disk has room again."""

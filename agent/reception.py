@@ -40,7 +40,7 @@ class Reception:
         self.letters = Letters(self.inbox)
         self.receiver = Receiver(self.inbox, self.letters.ring)
         self.tally = self.receiver.tally
-        self.healthy = self.inbox.healthy
+        self.trouble = self.inbox.trouble
         self.close = self.inbox.close
 
     def track(self, webhooks: Mapping[str, Webhook], targets: Iterable[Target | Tracked]) -> None:
@@ -109,7 +109,7 @@ class _Process:
                     tasks.create_task(
                         reception.forget(self._settings.history, lambda: feed.read), name="forget"
                     ),
-                    tasks.create_task(systemd.watch(self._environ, self._moves, self._words)),
+                    tasks.create_task(systemd.watch(self._environ, lambda: True, self._words)),
                 ]
                 await server.ready()
                 log.info("receiver.ready", pid=os.getpid(), listening=server.addresses())
@@ -152,10 +152,10 @@ class _Process:
         self._reception.track(new.webhooks, new.targets)
         log.info("receiver.reloaded", webhooks=len(new.webhooks), targets=len(new.targets))
 
-    def _moves(self) -> bool:
-        return self._reception.inbox.healthy()
-
     async def _words(self) -> str:
         answered = sum(self._reception.tally.answers.values())
+        trouble = self._reception.trouble()
+        stalled = f"; STALLED: {trouble}" if trouble else ""
         core = "" if self._feed.core_is_well() else "; the core does not answer"
-        return f"{len(self._settings.webhooks)} webhooks, {answered} deliveries answered{core}"
+        webhooks = len(self._settings.webhooks)
+        return f"{webhooks} webhooks, {answered} deliveries answered{stalled}{core}"

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from agent import __version__
 from agent.config import Settings
+from agent.errors import JournalUnavailable
 from agent.forges.signature import Refusal
 from agent.journal import Journal
 from agent.model import Condition, Deployment, Pause, Revision, Strategy, Target, TargetState
@@ -102,6 +103,8 @@ class Status:
     version: str
     pid: int
     healthy: bool
+    trouble: str | None
+    """Why it is not healthy, in words; without the journal there are no targets here."""
     started_at: float
     config: str
     targets: list[TargetReport]
@@ -125,15 +128,21 @@ class Sources(Protocol):
     def listening(self) -> Sequence[str]: ...
     def healthy(self) -> bool: ...
     def reread(self) -> Settings: ...
+    def trouble(self) -> str | None: ...
     def next_polls(self) -> dict[str, float]: ...
     async def scrape(self, accept: str) -> tuple[bytes, str]: ...
 
 
 async def status(sources: Sources, pid: int) -> Status:
-    """Every target and webhook, now. JournalUnavailable where the journal cannot be read."""
+    """Every target and webhook, now; no targets where the journal cannot be read."""
+    try:
+        found = await targets(sources)
+    except JournalUnavailable:
+        found = []
+    trouble = sources.trouble()
     return Status(
-        __version__, pid, sources.healthy(), sources.started_at, str(sources.settings.path),
-        await targets(sources),
+        __version__, pid, trouble is None, trouble, sources.started_at,
+        str(sources.settings.path), found,
         [webhook_report(name, sources.tally) for name in sources.settings.webhooks],
     )  # fmt: skip
 

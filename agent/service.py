@@ -160,7 +160,7 @@ class Service:
 
     def _watches(self) -> list[Coroutine[Any, Any, None]]:
         """What runs from the beginning to the very end."""
-        found = [self._probe(), systemd.watch(self._environ, self._works, self._words)]
+        found = [self._probe(), systemd.watch(self._environ, self.poller.healthy, self._words)]
         if isinstance(self.front, Reception):
             found.append(self.front.probe())
         return found
@@ -251,6 +251,9 @@ class Service:
         for request in self.journal.open_requests().result():
             if request.target in self.settings.targets:
                 self.worker.wish(request)
+        self._wish_for_all()
+
+    def _wish_for_all(self) -> None:
         for name in self.settings.targets:
             self.worker.wish(SyncRequest(name, Reason.START))
 
@@ -264,10 +267,15 @@ class Service:
                 with suppress(JournalUnavailable):
                     await asyncio.wrap_future(self.journal.probe(time.time()))
                     log.info("journal.recovered")
+                    self._wish_for_all()
 
     def _works(self) -> bool:
         """Whether the journal and the poll really move."""
-        return self.journal.healthy() and self.poller.healthy()
+        return self._ails() is None
+
+    def _ails(self) -> str | None:
+        found = self.journal.trouble()
+        return found or (None if self.poller.healthy() else "the poll has stalled")
 
     async def _words(self) -> str:
         """A line for `systemctl status`."""
@@ -302,7 +310,11 @@ class Service:
     # ---- what control asks --------------------------------------------------------------------
 
     def healthy(self) -> bool:
-        return self.front.healthy() and self._works()
+        return self.trouble() is None
+
+    def trouble(self) -> str | None:
+        """Why not everything moves, in words; None where it does."""
+        return self.front.trouble() or self._ails()
 
     @property
     def tally(self) -> Tally:

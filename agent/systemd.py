@@ -49,7 +49,8 @@ async def watch(
 ) -> None:
     """For ever: say `words` to `systemctl status`, and feed the watchdog, but only while it moves.
 
-    An agent that hangs is so started again by systemd (WatchdogSec=).
+    An agent that hangs is so started again by systemd (WatchdogSec=). One whose disk is full does
+    not hang: it answers 503, and a new start would only lose those answers.
     """
     if not environ.get("NOTIFY_SOCKET"):
         return

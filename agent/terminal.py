@@ -54,7 +54,7 @@ def console() -> Console:
 
 def show_status(status: Mapping[str, Any]) -> None:
     out, now = console(), time.time()
-    health = "" if status["healthy"] else ", STALLED: the poll or the journal does not move"
+    health = "" if status["healthy"] else f", STALLED: {status['trouble']}"
     up = span(now - status["started_at"])
     out.print(f"gitops-agent {status['version']}, pid {status['pid']}, up {up}{health}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -4,13 +4,14 @@ import os
 import resource
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.agents import SECRET, Agent
+from tests.agents import PATIENCE, SECRET, Agent
 from tests.remotes import HttpRemote, Upstream, delivery, git, push_payload
 
 TOKEN = "ghp_canary_token_of_the_tests"
@@ -58,50 +59,88 @@ def test_a_full_disk_is_no_false_202_and_got_over(
     assert "STALLED" in agent.command("status").stdout
     assert git("status", "--porcelain", cwd=agent.tree) == ""
     filler.unlink()
-    agent.wait_for_log("journal.recovered")
+    agent.wait_for_log("inbox.recovered")
     assert healthz(agent) == 200
     assert agent.post(headers, body).status_code == 202
     assert agent.finished(b)["outcome"] == "deployed"
 
 
+class FailingDisk:
+    """An ext4 of its own that the kernel makes read-only at its first error."""
+
+    def __init__(self, folder: Path, image: Path) -> None:
+        self.folder = folder
+        self._image = image
+
+    def mount(self) -> "subprocess.CompletedProcess[str]":
+        command = ["mount", "-o", "loop,errors=remount-ro", str(self._image), str(self.folder)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def unmount(self) -> bool:
+        return not subprocess.run(["umount", str(self.folder)], capture_output=True).returncode
+
+    def fail(self) -> None:
+        (device,) = (
+            line.split()[0].removeprefix("/dev/")
+            for line in Path("/proc/mounts").read_text().splitlines()
+            if line.split()[1] == str(self.folder)
+        )
+        Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
+
+
 @pytest.fixture
-def failing_disk(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 that the kernel makes read-only at its first error."""
+def failing_disk(tmp_path: Path) -> Iterator[FailingDisk]:
     image, folder = tmp_path / "image", tmp_path / "disk"
     folder.mkdir()
     with image.open("wb") as file:
         file.truncate(32 << 20)
-    for command in (
-        ["mkfs.ext4", "-q", str(image)],
-        ["mount", "-o", "loop,errors=remount-ro", str(image), str(folder)],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no disk of its own for a test here: {done.stderr.strip()}")
-    yield folder
+    made = subprocess.run(["mkfs.ext4", "-q", str(image)], capture_output=True, text=True)
+    disk = FailingDisk(folder, image)
+    mounted = made if made.returncode else disk.mount()
+    if mounted.returncode:
+        pytest.skip(f"no disk of its own for a test here: {mounted.stderr.strip()}")
+    yield disk
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_disk_that_goes_read_only_is_no_false_202(
-    agent: Agent, upstream: Upstream, failing_disk: Path
+def until(true: Callable[[], bool], what: str) -> None:
+    """Ask again and again: nobody tells when a mount is let go of."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_a_disk_that_goes_read_only_is_no_false_202_and_got_over(
+    agent: Agent, upstream: Upstream, failing_disk: FailingDisk
 ) -> None:
-    agent.state_dir = failing_disk / "state"
     agent.configure()
+    agent.state_dir.mkdir(parents=True)
+    for name in ("journal.db", "inbox.db"):
+        (agent.state_dir / name).symlink_to(failing_disk.folder / name)
     a = upstream.commit({"a": "1"})
     agent.start()
     agent.finished(a)
-    device = next(
-        line.split()[0].removeprefix("/dev/")
-        for line in Path("/proc/mounts").read_text().splitlines()
-        if line.split()[1] == str(failing_disk)
-    )
-    Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
-    assert agent.push(upstream.commit({"a": "2"})).status_code == 503
+    failing_disk.fail()
+    b = upstream.commit({"a": "2"})
+    assert agent.push(b).status_code == 503
+    assert agent.command("sync", "shop").returncode == 1
     assert healthz(agent) == 503
-    assert "STALLED" in agent.command("status").stdout
+    told = agent.command("status").stdout
+    assert "STALLED: the inbox cannot be used: " in told
     assert git("rev-parse", "HEAD", cwd=agent.tree) == a
     assert git("status", "--porcelain", cwd=agent.tree) == ""
-    agent.kill()
+    # It lets go of what is on the disk, so that a person can check it and mount it again.
+    until(failing_disk.unmount, "the agent holds on to the disk")
+    assert agent.push(b).status_code == 503
+    assert not list(failing_disk.folder.iterdir())
+    assert failing_disk.mount().returncode == 0
+    agent.wait_for_log("journal.recovered")
+    # What was refused meanwhile is found by the look that follows.
+    assert agent.finished(b)["outcome"] == "deployed"
+    assert healthz(agent) == 200
+    assert agent.push(b).status_code == 202
+    assert [one["revision"] for one in agent.history()] == [b, a]
 
 
 def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:

@@ -87,11 +87,14 @@ def run(root: Path, times: int, seed: int = 1) -> Figures:
         vandal.damage(chance.choice((target.path / ".git", target.path / ".git", mirror)))
         tip = upstream.commit({f"{chance.randrange(20)}": os.urandom(300).hex() for _ in range(5)})
         figures.damaged += 1
-        if not any(sync() == "deployed" and _is_live(target, tip) for _ in range(_ATTEMPTS)):
-            figures.stuck += 1
+        stuck = not _comes_live(target, tip, sync)
         figures.lost += not _was_saved(root / "state" / "saved", by_hand)
         figures.rebuilt += len(list((target.path / ".git").glob("damaged-*")))
-        _start_over(root, target, sync)
+        shutil.rmtree(target.path)
+        # Whatever is still broken in the mirror is met now.
+        figures.stuck += stuck or not _comes_live(target, tip, sync)
+        _live_in(target.path)
+        shutil.rmtree(root / "state" / "saved", ignore_errors=True)
     reconciler.close()
     journal.close()
     cancel.close()
@@ -99,25 +102,25 @@ def run(root: Path, times: int, seed: int = 1) -> Figures:
     return figures
 
 
-def _is_live(target: Target, tip: str) -> bool:
-    return git("rev-parse", "HEAD", cwd=target.path) == tip
+def _comes_live(target: Target, tip: str, sync: Callable[[], str]) -> bool:
+    for _ in range(_ATTEMPTS):
+        if sync() == "deployed" and git("rev-parse", "HEAD", cwd=target.path) == tip:
+            return True
+    return False
 
 
 def _was_saved(folder: Path, text: str) -> bool:
     return any(text.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def _start_over(root: Path, target: Target, sync: Callable[[], str]) -> None:
-    """A sound tree for the next round, with a few loose objects and refs of its own in it."""
-    shutil.rmtree(root / "state" / "saved", ignore_errors=True)
-    shutil.rmtree(target.path)
-    sync()
-    git("branch", "--force", "mine", cwd=target.path)
-    (target.path / "1").write_text(os.urandom(20).hex())
-    git("commit", "--all", "--quiet", "--message", "mine", cwd=target.path)
-    git("branch", "--force", "mine-too", cwd=target.path)
-    git("checkout", "--quiet", "--detach", "mine", cwd=target.path)
-    git("pack-refs", "--all", cwd=target.path)
+def _live_in(tree: Path) -> None:
+    """A few loose objects and refs of somebody's own, to be damaged too."""
+    git("branch", "--force", "mine", cwd=tree)
+    (tree / "1").write_text(os.urandom(20).hex())
+    git("commit", "--all", "--quiet", "--message", "mine", cwd=tree)
+    git("branch", "--force", "mine-too", cwd=tree)
+    git("checkout", "--quiet", "--detach", "mine", cwd=tree)
+    git("pack-refs", "--all", cwd=tree)
 
 
 def main() -> None:

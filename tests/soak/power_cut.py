@@ -24,6 +24,8 @@ _NO_LOG_FLUSH = 2
 _WRITER = """
 import sys
 from pathlib import Path
+import structlog
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 from agent.inbox import Inbox
 from agent.model import Delivery, Push
 inbox = Inbox(Path(sys.argv[1]))

@@ -96,7 +96,7 @@ def test_the_receiver_knows_how_the_core_is(house: House, monkeypatch: pytest.Mo
     async def test() -> None:
         monkeypatch.setattr(feed, "_SILENCE", 0.0)
         assert not house.feed.core_is_well()
-        assert not house.follower.healthy()
+        assert "does not answer" in str(house.follower.trouble())
         monkeypatch.setattr(feed, "_SILENCE", 1000.0)
         told_at = house.feed._well_at
         house.well = False
@@ -105,7 +105,7 @@ def test_the_receiver_knows_how_the_core_is(house: House, monkeypatch: pytest.Mo
         house.well = True
         await house.follower.inbox()
         assert house.feed._well_at > told_at
-        assert house.follower.healthy()
+        assert house.follower.trouble() is None
 
     talking(house, test)
 
