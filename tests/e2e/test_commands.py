@@ -85,7 +85,7 @@ def test_logs_of_a_target_of_an_id_and_of_the_newest(live: Agent) -> None:
     output = outputs.pop()
     assert f"live at {one['revision']}" in output
     assert "--> activate: announce" in output
-    assert output.endswith(f"shop {one['revision'][:10]} deployed\n")
+    assert re.search(rf"^shop {one['revision'][:10]} deployed in [\d.]+ s\n\Z", output, re.M)
     unknown = live.command("logs", "19990101")
     assert unknown.returncode == 1
     assert "gitops-agent history" in unknown.stderr

@@ -1,0 +1,112 @@
+"""A deployment's log as it comes: each step, what its hook prints, and a clear end."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from rich.ansi import AnsiDecoder
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from agent.escapes import Harmless
+from agent.terminal.screen import STYLES, console
+from agent.words import printable, short, span
+
+Report = Mapping[str, Any]
+
+
+def show_pieces(pieces: Iterator[Report]) -> Report | None:
+    """Print a log as it comes; gives the deployment at its end.
+
+    On a terminal a last line says what runs and for how long, and is gone when all is over.
+    """
+    shown = _Shown(console())
+    with shown.footer():
+        for piece in pieces:
+            if piece["step"]:
+                shown.step(piece["step"])
+            elif piece["text"]:
+                shown.text(piece["text"])
+            elif piece["end"]:
+                end: Report = piece["end"]
+                return end
+    return None
+
+
+class _Shown:
+    """What has been printed of a log."""
+
+    def __init__(self, out: Console) -> None:
+        self.out = out
+        self._running: Report | None = None
+        self._line = ""
+        self._harmless = Harmless()
+        self._colours = AnsiDecoder()
+
+    def footer(self) -> AbstractContextManager[object]:
+        """Beneath what is printed; on a terminal only."""
+        if not self.out.is_terminal:
+            return nullcontext()
+        return Live(
+            console=self.out, get_renderable=self._now, transient=True, refresh_per_second=4,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+
+    def _now(self) -> Text:
+        if self._running is None:
+            return Text("")
+        took = span(time.time() - self._running["started_at"])
+        return Text(f"{self._running['stage']}: {printable(self._running['name'])}, {took}", "dim")
+
+    def step(self, step: Report) -> None:
+        """A step begins, or ends."""
+        if self._running and self._running["n"] == step["n"]:
+            self._finish_line()
+            self._running = None
+            result = printable(step["result"])
+            style = "green" if result.startswith("ok") else "red"
+            took = span(step["ended_at"] - step["started_at"])
+            self.out.print(Text(f"    {result} ({took})", style), soft_wrap=True)
+        else:
+            self._running, self._harmless, self._colours = step, Harmless(), AnsiDecoder()
+            heading = f"--> {step['stage']}: {printable(step['name'])}"
+            self.out.print(Text(heading, "bold"), soft_wrap=True)
+
+    def text(self, text: str) -> None:
+        *lines, self._line = (self._line + self._harmless.feed(text)).split("\n")
+        for line in lines:
+            self._print(line)
+
+    def _finish_line(self) -> None:
+        """What a hook printed last may have no line's end."""
+        if self._line:
+            self._print(self._line)
+        self._line = ""
+
+    def _print(self, line: str) -> None:
+        self.out.print(self._colours.decode_line(line), soft_wrap=True)
+
+
+def show_end(deployment: Report) -> None:
+    """What a deployment came to, in a line; where it did not go well, what to do."""
+    out, one = console(), deployment
+    outcome = one["outcome"] or "running"
+    line = Text(f"{one['target']} {short(one['revision'])} ", "bold")
+    line.append(outcome, f"bold {STYLES.get(outcome, 'cyan')}")
+    if one["ended_at"]:
+        line.append(f" in {span(one['ended_at'] - one['started_at'])}")
+    if one["detail"]:
+        line.append(f": {printable(one['detail'])}")
+    out.print(line, soft_wrap=True)
+    if outcome in _WHAT_NOW:
+        out.print(Text(f"  {_WHAT_NOW[outcome].format(name=one['target'])}", "dim"), soft_wrap=True)
+
+
+_WHAT_NOW = {
+    "rolled-back": "what was live before is live again; `gitops-agent status` says what follows",
+    "failed": "nothing live has changed; `gitops-agent status` says what follows",
+    "broken": "what is live is neither revision: mend it, then `gitops-agent sync {name} --force`",
+    "interrupted": "the agent's next start goes on with it",
+}

@@ -1,0 +1,125 @@
+"""Every target at a glance, in 80 columns: for `status`, and again and again for `watch`."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from agent.terminal.screen import STYLES, console
+from agent.words import ago, many, printable, short, span, stamp
+
+Report = Mapping[str, Any]
+
+_HEADS = ("TARGET", "STATE", "LIVE", "LAST OUTCOME", "POLL IN", "PUSH")
+_GAP = 2
+_LEAST_NAME = 12
+
+
+def show_status(status: Report) -> None:
+    out, now = console(), time.time()
+    out.print(headline(status, now))
+    out.print(table(status["targets"], now, out.width))
+    for line in troubles(status, now):
+        out.print(line, soft_wrap=True)
+
+
+def headline(status: Report, now: float) -> Text:
+    up = span(now - status["started_at"])
+    line = Text(f"gitops-agent {status['version']}, pid {status['pid']}, up {up}")
+    if not status["healthy"]:
+        line.append(f", STALLED: {printable(status['trouble'])}", "bold red")
+    return line
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def table(targets: Sequence[Report], now: float, width: int) -> Table:
+    """A line for each target. Names are cut in their middle, where they are most alike."""
+    rows = [_row(one, now) for one in targets]
+    others = sum(
+        max([len(head), *(len(row[n]) for row in rows)]) + _GAP
+        for n, head in enumerate(_HEADS[1:], 1)
+    )
+    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for head in _HEADS:
+        made.add_column(head, no_wrap=True, overflow="ellipsis")
+    for name, *cells in rows:
+        made.add_row(Text(clipped(name.plain, max(_LEAST_NAME, width - others))), *cells)
+    return made
+
+
+def _row(one: Report, now: float) -> tuple[Text, ...]:
+    last, poll, pushed = one["last"], one["next_poll"], one["last_webhook"]
+    return (
+        Text(one["name"]),
+        Text(one["state"], STYLES.get(one["state"], "")),
+        Text(short(one["live"])),
+        _outcome(last, now) if last else Text("-"),
+        Text("off" if poll is None else span(poll - now)),
+        Text("never" if pushed is None else span(now - pushed)),
+    )
+
+
+def _outcome(last: Report, now: float) -> Text:
+    outcome = last["outcome"] or "running"
+    since = last["ended_at"] or last["started_at"]
+    return Text(f"{outcome} ", STYLES.get(outcome, "")).append(span(now - since), "")
+
+
+def clipped(text: str, width: int) -> str:
+    """`text` in `width` columns: `customer-porta…uction-eu`."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+# ---- what is wrong ------------------------------------------------------------------------------
+
+
+def troubles(status: Report, now: float) -> Iterator[Text]:
+    """What is wrong with each target and webhook, and what to type."""
+    for target in status["targets"]:
+        for says, todo in _trouble(target, now):
+            yield Text(f"{target['name']}: ", "bold").append(says, "")
+            if todo:
+                yield Text(f"  {todo}", "dim")
+    for webhook in status["webhooks"]:
+        if webhook["refused"]:
+            refused = f"{many(webhook['refused'], 'delivery')} had no right signature"
+            yield Text(f"webhook {webhook['name']}: ", "bold").append(refused, "")
+            yield Text("  `gitops-agent doctor` says why that is likely", "dim")
+
+
+def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
+    name, look = target["name"], target["look"]
+    if target["condition"] == "broken":
+        again = f"`gitops-agent sync {name} --force`"
+        yield (
+            f"broken: {printable(target['last']['detail'])}",
+            f"see `gitops-agent logs {name}`; mend it, then {again}",
+        )
+    elif target["held"]:
+        again = f"`gitops-agent sync {name} --force`"
+        yield (
+            f"{short(target['held'])} is held: {printable(target['held_because'])}",
+            f"push a newer revision, or {again} to try it again",
+        )
+    if target["paused"]:
+        yield (
+            _paused(target["paused"], now),
+            f"`gitops-agent resume {name}` ends that; what is pushed meanwhile goes out then",
+        )
+    if target["retry_at"]:
+        yield f"tried again in {span(max(0, target['retry_at'] - now))}", ""
+    if look and look["result"] in ("error", "no-branch"):
+        yield printable(look["why"]), ""
+
+
+def _paused(pause: Report, now: float) -> str:
+    until = f" until {stamp(pause['until'])}" if pause["until"] else ""
+    reason = f": {printable(pause['reason'])}" if pause["reason"] else ""
+    return f"paused by {printable(pause['by'])} {ago(pause['since'], now)}{until}{reason}"
