@@ -100,7 +100,7 @@ def run(root: Path, kills: int, seed: int = 1, *, apart: bool = False) -> Figure
             _start(parts)
             if n % 3 == 0:
                 tip = sender.revision = upstream.commit({"n": str(n + 1)})
-            time.sleep(chance.random() * 0.5)
+            time.sleep(chance.random())
             for one in chance.choice([parts, *([one] for one in parts)]):
                 one.kill()
             figures.kills += 1
