@@ -147,6 +147,19 @@ class Records:
 
         return self.submit(work)
 
+    def live_subjects(self) -> "Future[dict[str, str]]":
+        """The commit message's first line of each target's live revision, where it is known."""
+
+        def work(db: sqlite3.Connection) -> dict[str, str]:
+            rows = db.execute(
+                "SELECT target, (SELECT subject FROM deployments AS d WHERE d.target = s.target"
+                " AND d.revision = s.live AND subject != '' ORDER BY started_at DESC LIMIT 1)"
+                " FROM states AS s WHERE live NOTNULL"
+            )
+            return {target: subject for target, subject in rows if subject}
+
+        return self.submit(work)
+
     def asked_at(self, deployments: Iterable[str]) -> "Future[dict[str, float]]":
         """When each deployment was first asked for; one that a poll or a start began is absent."""
         names = tuple(deployments)

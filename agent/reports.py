@@ -58,6 +58,8 @@ class TargetReport:
     path: str
     strategy: Strategy
     live: Revision | None
+    live_subject: str
+    """The first line of its commit message, where it is remembered."""
     live_since: float | None
     condition: Condition
     held: Revision | None
@@ -151,16 +153,17 @@ async def targets(sources: Sources) -> list[TargetReport]:
     """Every target, now. JournalUnavailable where the journal cannot be read."""
     settings, journal = sources.settings, sources.journal
     names = tuple(settings.targets)
-    states, last, pushes = await asyncio.gather(
+    states, last, pushes, subjects = await asyncio.gather(
         asyncio.wrap_future(journal.states(names)),
         asyncio.wrap_future(journal.last(names)),
         asyncio.wrap_future(journal.last_pushes(names)),
+        asyncio.wrap_future(journal.live_subjects()),
     )
     polls, now = sources.next_polls(), time.time()
     return [
         _target(
             target, sources.worker.mailbox(name), states[name], last.get(name), pushes.get(name),
-            now + polls[name] if name in polls else None,
+            subjects.get(name, ""), now + polls[name] if name in polls else None,
         )
         for name, target in settings.targets.items()
     ]  # fmt: skip
@@ -168,7 +171,7 @@ async def targets(sources: Sources) -> list[TargetReport]:
 
 def _target(
     target: Target, box: Mailbox, state: TargetState, last: Deployment | None,
-    pushed: float | None, next_poll: float | None,
+    pushed: float | None, subject: str, next_poll: float | None,
 ) -> TargetReport:  # fmt: skip
     look = None
     if box.last and box.looked_at:
@@ -183,6 +186,7 @@ def _target(
         path=str(target.path),
         strategy=target.strategy,
         live=state.live,
+        live_subject=subject,
         live_since=state.live_since,
         condition=state.condition,
         held=state.hold.revision if state.hold else None,

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,15 @@ def test_what_is_queued_is_done_though_nobody_waits_any_more(journal: Journal) -
     gate.set()
     held.result()
     assert journal.open_requests().result() == [asked.result()]
+
+
+def test_what_the_live_revision_says_of_itself(journal: Journal) -> None:
+    one = deployment("d1")
+    journal.begin(one, POLL, clears_holds=True)
+    journal.conclude(one, Ending(Outcome.DEPLOYED, Condition.SETTLED, B, ""), 2.0)
+    journal.end("d1", 2.0)
+    assert journal.live_subjects().result() == {"shop": "s"}
+    newer = replace(deployment("d2", at=3.0), revision="c" * 40, subject="bad")
+    journal.begin(newer, POLL, clears_holds=True)
+    journal.conclude(newer, Ending(Outcome.ROLLED_BACK, Condition.SETTLED, B, "x"), 4.0)
+    assert journal.live_subjects().result() == {"shop": "s"}
