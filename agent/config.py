@@ -30,11 +30,22 @@ from agent.kinds import (
     Place,
     Provider,
     Repo,
+    TokenHash,
     TreePath,
     WebhookSecrets,
     WebUrl,
 )
-from agent.model import GitAccess, Hook, Secret, Stage, Strategy, Target, Verify, Webhook
+from agent.model import (
+    Entrance,
+    GitAccess,
+    Hook,
+    Secret,
+    Stage,
+    Strategy,
+    Target,
+    Verify,
+    Webhook,
+)
 from agent.places import LONGEST_SOCKET, Places
 from agent.readers import readers
 from agent.toml import parse, shaped
@@ -55,6 +66,8 @@ class Settings:
     bind: str
     url: str | None
     """Where the forge reaches the listener, as far as it is known."""
+    entrance: Entrance | None
+    """The control application on TCP; its socket is always there."""
     metrics_bind: str | None
     poll_jitter: float
     webhooks: Mapping[str, Webhook]
@@ -72,6 +85,12 @@ HISTORY = Duration(90 * 86400.0)
 class ServerTable:
     bind: Bind = Bind("127.0.0.1:9000")
     url: WebUrl | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Control:
+    bind: Bind
+    token_hash: TokenHash
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +166,7 @@ class _File:
     history: Duration = HISTORY
     drain: Duration = Duration(80.0)
     server: ServerTable = ServerTable()
+    control: _Control | None = None
     metrics: _Metrics = _Metrics()
     poll: _Poll = _Poll()
     webhooks: dict[str, WebhookTable] = field(default_factory=dict)
@@ -216,6 +236,7 @@ def _settings(file: _File, places: Places) -> Settings:
         drain=file.drain,
         bind=file.server.bind,
         url=file.server.url,
+        entrance=_entrance(file.control),
         metrics_bind=file.metrics.bind,
         poll_jitter=file.poll.jitter,
         webhooks=webhooks(file.webhooks),
@@ -225,6 +246,10 @@ def _settings(file: _File, places: Places) -> Settings:
 
 def webhooks(tables: Mapping[str, WebhookTable]) -> dict[str, Webhook]:
     return {name: Webhook(name, one.provider or name, one.secret) for name, one in tables.items()}
+
+
+def _entrance(control: _Control | None) -> Entrance | None:
+    return Entrance(control.bind, control.token_hash) if control else None
 
 
 def _target(name: str, one: _Target, poll: _Poll) -> Target:

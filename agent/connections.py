@@ -14,6 +14,9 @@ on_message_complete, on_response_complete, shutdown), its `cycle`, `transport`, 
 """
 
 import asyncio
+import pwd
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -322,3 +325,21 @@ class Bounded(HttpToolsProtocol):
         if last_words and not self.transport.is_closing():
             self.transport.write(last_words)
         self.transport.close()
+
+
+class Introduced(HttpToolsProtocol):
+    """uvicorn's HTTP protocol on a Unix socket, where the kernel says who the client is."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.client = _peer(transport.get_extra_info("socket"))
+
+
+def _peer(connection: Any) -> tuple[str, int]:
+    """The name and the number of the user at the other end (unix(7), SO_PEERCRED)."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", told)
+    try:
+        return pwd.getpwuid(uid).pw_name, uid
+    except KeyError:
+        return f"uid {uid}", uid

@@ -14,6 +14,7 @@ from litestar import Litestar, Request, get, post
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import Parameter
 from litestar.response import Response, Stream
 
@@ -85,7 +86,9 @@ def control_app(sources: Sources, pid: int) -> Litestar:
     """The control socket's application."""
     return Litestar(
         [*_answers(sources, pid), *_orders(sources)],
-        openapi_config=OpenAPIConfig("gitops-agent control", __version__),
+        openapi_config=OpenAPIConfig(
+            "gitops-agent control", __version__, render_plugins=[JsonRenderPlugin()]
+        ),
         logging_config=None,
         exception_handlers={AgentError: _refusal},
         pdb_on_exception=False,
@@ -220,8 +223,13 @@ def metrics_app(sources: Sources) -> Litestar:
 
 
 def _refusal(_: Any, error: AgentError) -> Response[dict[str, str]]:
+    return Response({"detail": str(error)}, status_code=status_of(error))
+
+
+def status_of(error: AgentError) -> int:
+    """The HTTP status that goes with it."""
     statuses = {UnknownTarget: 404, JournalUnavailable: 503, RemoteFailed: 502}
-    return Response({"detail": str(error)}, status_code=statuses.get(type(error), 409))
+    return statuses.get(type(error), 409)
 
 
 def _accepted(request: SyncRequest) -> SyncAccepted:

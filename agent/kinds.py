@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NewType
 from urllib.parse import urlsplit
 
+from agent import tokens
 from agent.errors import AgentError
 from agent.model import Secret, Stage, Strategy
 from agent.places import LONGEST_SOCKET
@@ -37,6 +38,7 @@ KeyFile = NewType("KeyFile", Path)
 InnerPaths = NewType("InnerPaths", tuple[str, ...])
 HealthUrl = NewType("HealthUrl", str)
 HttpStatus = NewType("HttpStatus", int)
+TokenHash = NewType("TokenHash", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,14 @@ def environment(value: object, _: object) -> Environment:
     return Environment(value)
 
 
+def token_hash(value: object, _: object) -> TokenHash:
+    text = string(value)
+    if not tokens.is_hash(text):
+        # The value is not told: it could be a token that somebody took for its hash.
+        raise ValueError("must be a hash that `gitops-agent token` has made")
+    return TokenHash(text)
+
+
 READERS: Mapping[Any, Callable[[object, object], Any]] = {
     str: string,
     int: whole_number,
@@ -246,5 +256,6 @@ READERS: Mapping[Any, Callable[[object, object], Any]] = {
     WebUrl: web_url,
     Branch: branch,
     Environment: environment,
+    TokenHash: token_hash,
 }
 """The readers that need nothing but the value."""

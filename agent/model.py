@@ -190,6 +190,14 @@ class Webhook:
     secrets: tuple[bytes, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where the control application listens on TCP, and what opens it there."""
+
+    bind: str
+    token_hash: str = field(repr=False)
+
+
 # ---- from a delivery to a wish --------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 
-from agent.connections import Bounded, Crowd, Limits, Taker
+from agent.connections import Bounded, Crowd, Introduced, Limits, Taker
 from agent.errors import AgentError
 
 _BACKLOG = 2048
@@ -106,7 +106,7 @@ class Server(uvicorn.Server):
     ) -> None:
         # What is left of its log are our own bugs; refused requests would only fill it.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        http: Any = "httptools"
+        http: Any = Introduced
         if limits:
             own = {"crowd": Crowd(limits), "taker": staticmethod(taker) if taker else None}
             http = type("Protocol", (Bounded,), own)

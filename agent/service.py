@@ -20,6 +20,7 @@ from agent.cancel import Cancel
 from agent.config import Settings
 from agent.connections import Limits
 from agent.control import control_app, metrics_app
+from agent.doors import SocketDoor, TokenDoor
 from agent.errors import AgentError, ConfigError, JournalUnavailable
 from agent.feed import Follower
 from agent.inbox import Letters
@@ -142,11 +143,15 @@ class Service:
         log.info("agent.stopped")
 
     def _inward(self) -> list[Server]:
-        """The servers for those inside: the control socket, and the metrics where configured."""
+        """The servers for those inside: the control socket; on TCP, where configured, the same
+        behind a token, and the metrics."""
         socket, address = self.settings.control_socket, self.settings.metrics_bind
         socket.parent.mkdir(parents=True, exist_ok=True)
-        control = bind(f"unix:{socket}", mode=0o660)
-        servers = [Server(control_app(self, os.getpid()), [control], None)]
+        control = control_app(self, os.getpid())
+        servers = [Server(SocketDoor(control), [bind(f"unix:{socket}", mode=0o660)], None)]
+        if entrance := self.settings.entrance:
+            door = TokenDoor(control, lambda: _token_hash(self.settings))
+            servers.append(Server(door, [bind(entrance.bind)], Limits()))
         if address:
             servers.append(Server(metrics_app(self), [bind(address)], Limits()))
         return servers
@@ -229,6 +234,8 @@ class Service:
         old, self.settings = self.settings, new
         fixed = ("bind", "metrics_bind", "state_dir", "control_socket", "parallel")
         later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+        if _address(old) != _address(new):
+            later.append("control.bind")
         self._track(new)
         self.poller.track(new.targets, new.poll_jitter)
         for name, target in new.targets.items():
@@ -337,3 +344,12 @@ async def _end(servers: Sequence[Server], tasks: Sequence[asyncio.Task[None]]) -
     for one in servers:
         one.stop()
     await asyncio.gather(*tasks)
+
+
+def _address(settings: Settings) -> str | None:
+    return settings.entrance.bind if settings.entrance else None
+
+
+def _token_hash(settings: Settings) -> str:
+    """What opens the control application on TCP; nothing fits an empty one."""
+    return settings.entrance.token_hash if settings.entrance else ""

@@ -13,6 +13,7 @@ _COMMANDS = (
     host.demo,
     host.init,
     host.check,
+    host.token,
     doctor.doctor,
     look.status,
     look.history,

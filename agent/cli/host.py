@@ -75,6 +75,24 @@ def _ask(what: str, option: str, default: str | None = None) -> str:
 
 
 @click.command()
+@base.with_json
+def token(*, as_json: bool) -> None:
+    """Make a token that opens the page and the control API on TCP, and the hash of it."""
+    from agent import tokens
+
+    made = tokens.make()
+    hashed = tokens.hashed(made)
+    if as_json:
+        base.print_json({"token": made, "token_hash": hashed})
+        return
+    click.echo(f"The token, which is kept nowhere and shown only now:\n\n  {made}\n")
+    click.echo("In agent.toml, the hash of it:\n\n[control]")
+    click.echo(
+        f'bind = "127.0.0.1:9001"        # put a TLS proxy in front\ntoken_hash = "{hashed}"'
+    )
+
+
+@click.command()
 @base.with_config
 @base.with_json
 def check(config_file: str | None, *, as_json: bool) -> None:
