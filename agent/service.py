@@ -29,6 +29,7 @@ from agent.journal import Journal
 from agent.lock import own
 from agent.metrics import Metrics
 from agent.model import Reason, SyncRequest, Target
+from agent.page import with_page
 from agent.poller import Poller
 from agent.reception import Reception
 from agent.reconciler import Reconciler
@@ -147,7 +148,7 @@ class Service:
         behind a token, and the metrics."""
         socket, address = self.settings.control_socket, self.settings.metrics_bind
         socket.parent.mkdir(parents=True, exist_ok=True)
-        control = control_app(self, os.getpid())
+        control = with_page(control_app(self, os.getpid()), self, os.getpid())
         servers = [Server(SocketDoor(control), [bind(f"unix:{socket}", mode=0o660)], None)]
         if entrance := self.settings.entrance:
             door = TokenDoor(control, lambda: _token_hash(self.settings))

@@ -1,0 +1,87 @@
+"""Where the page's answers come from: reports, the journal, what hooks printed; and the frame."""
+
+import asyncio
+import socket
+from typing import Any
+
+from litestar import Request
+from litestar.exceptions import NotFoundException
+from litestar.response import Template
+
+from agent import __version__, reports, transcript
+from agent.control import Sources
+from agent.errors import UnknownTarget
+from agent.model import Deployment, Step
+from agent.page import views
+from agent.page.rendering import environment
+from agent.page.views import Past
+from agent.reports import Status, TargetReport
+
+Asked = Request[Any, Any, Any]
+
+_LISTED = 50
+_DRAWN = 5000
+
+
+class Room:
+    """What every address has at hand."""
+
+    def __init__(self, sources: Sources, pid: int) -> None:
+        self.sources = sources
+        self._pid = pid
+        self.templates = environment(host=socket.gethostname(), version=__version__)
+        self.logs = sources.settings.state_dir / "logs"
+
+    async def status(self) -> Status:
+        return await reports.status(self.sources, self._pid)
+
+    async def target(self, name: str) -> TargetReport:
+        found = next((one for one in await reports.targets(self.sources) if one.name == name), None)
+        if found is None:
+            raise UnknownTarget(f"there is no target {name}")
+        return found
+
+    async def past(self, target: str | None, limit: int = _DRAWN, **between: float) -> Past:
+        """Deployments begun in a stretch of time, newest first, and when they were asked for."""
+        journal = self.sources.journal
+        found = await asyncio.wrap_future(journal.history(target, limit, **between))
+        asked = await asyncio.wrap_future(journal.asked_at(one.id for one in found))
+        return Past(found, asked)
+
+    async def listed(self, target: str | None, before: float | None, now: float) -> views.Listed:
+        """The newest deployments, or those before a time, and where the next page begins."""
+        end = now + 1 if before is None else before
+        return views.listed(await self.past(target, _LISTED + 1, before=end), _LISTED, now)
+
+    async def deployment(self, name: str) -> Deployment:
+        """By its id, or the beginning or end of it."""
+        found = await asyncio.wrap_future(self.sources.journal.deployment(name))
+        if found is None:
+            raise NotFoundException(f"There is no deployment {name}; perhaps it was forgotten.")
+        return found
+
+    async def step(self, name: str, n: int) -> tuple[Deployment, Step]:
+        one = await self.deployment(name)
+        found = next((step for step in one.steps if step.n == n), None)
+        if found is None:
+            raise NotFoundException(f"Deployment {one.id} has no step {n}.")
+        return one, found
+
+    async def printed(self, one: Deployment, step: Step) -> bytes:
+        return await asyncio.to_thread(transcript.printed, self.logs, one.id, step)
+
+    def visitor(self, request: Asked) -> str:
+        """Who presses a button, for the history."""
+        return str(request.scope["state"]["visitor"])
+
+    def show(self, template: str, request: Asked, status: int = 200, **context: Any) -> Template:
+        """An answer in the frame that every page has: host, trouble, visitor."""
+        visit = request.scope["state"]
+        frame = {
+            "trouble": self.sources.trouble(),
+            "visitor": visit["visitor"],
+            "can_leave": visit["door"] is not None,
+            "path": request.url.path,
+            "here": f"{request.url.path}?{request.url.query}".rstrip("?"),
+        }
+        return Template(template, context={**frame, **context}, status_code=status)
