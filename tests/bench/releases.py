@@ -1,0 +1,128 @@
+"""Releases beside a fresh worktree for each, as git-sync makes them.
+
+From the fetch's start to the switch, in one process, without hooks: what a revision costs.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+
+from agent import trees
+from agent.repository import Mirror
+from agent.trees import Releases
+from tests.bench.large import Large
+from tests.bench.settings import Effort
+from tests.bench.table import TOLD, Row, at_most, under
+from tests.house import House
+from tests.remotes import git
+
+_FILES = 50_000
+_KEEP = 2
+_PARTS = (
+    (Mirror, "fetch", "the fetch"),
+    (Releases, "prepare", "the tree brought forward"),
+    (Releases, "list_changed", "the list of changed files"),
+    (trees, "_write_out", "written out to the disk"),
+)
+
+
+def rows(root: Path, effort: Effort) -> Iterator[Row]:
+    files = max(200, int(_FILES * effort.scale))
+    upstream = Large(root / "shop.git", files)
+    worktrees = Worktrees(root / "worktrees", upstream)
+    (root / "house").mkdir()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    house = House(root / "house", upstream)
+    house.releases(keep=_KEEP)
+    fresh, ours, switches = [], [], []
+    parts: dict[str, list[float]] = {name: [] for _, _, name in _PARTS}
+    revisions = []
+    with measured(parts) as switched:
+        # The first few fill what is kept; only then is there a tree to bring forward.
+        for n in range(_KEEP + 1 + effort.rounds):
+            revisions.append(upstream.commit())
+            if n > _KEEP:
+                fresh.append(worktrees.deploy())
+            began = time.perf_counter()
+            assert house.sync().result == "deployed"
+            ours.append((switched[-1] - began) * 1000)
+            house.settle()
+        for n in range(effort.rounds):
+            began = time.perf_counter()
+            assert house.roll_back(revisions[-2 + n % 2]).result == "deployed"
+            switches.append((time.perf_counter() - began) * 1000)
+    house.close()
+    warm = slice(_KEEP + 1, _KEEP + 1 + effort.rounds)
+    what = f"{files:,} files, ten changed, fetch to switch"
+    yield Row.of(
+        f"releases: {what}", "ms", ours[warm], "git fetch, a fresh worktree, a link",
+        fresh, at_most(0.05),
+    )  # fmt: skip
+    for name, spent in parts.items():
+        yield Row.of(f"releases: of that, {name}", "ms", spent[warm], "all", ours[warm], TOLD)
+    yield Row.of(
+        "releases: back to one that is there, to the command's end", "ms", switches,
+        "the aim", [50.0], under(50, "ms"),
+    )  # fmt: skip
+
+
+@contextmanager
+def measured(parts: dict[str, list[float]]) -> Iterator[list[float]]:
+    """While the block runs, how long each part took goes into `parts`; gives when it switched."""
+    switched: list[float] = []
+    with patch.object(Releases, "switch", _timed(Releases.switch, [], switched)):
+        patches = [
+            patch.object(owner, name, _timed(getattr(owner, name), parts[part], []))
+            for owner, name, part in _PARTS
+        ]
+        for one in patches:
+            one.start()
+        try:
+            yield switched
+        finally:
+            for one in patches:
+                one.stop()
+
+
+def _timed(real: Callable[..., Any], took: list[float], ended: list[float]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return real(*args, **kwargs)
+        finally:
+            ended.append(time.perf_counter())
+            took.append((ended[-1] - began) * 1000)
+
+    return timed
+
+
+class Worktrees:
+    """What git-sync does: fetch, a new worktree, a link switched, the old worktree removed."""
+
+    def __init__(self, root: Path, upstream: Large) -> None:
+        self._root = root
+        root.mkdir()
+        git("clone", "--quiet", "--bare", str(upstream.path), str(root / "git"), cwd=root)
+        self._old: Path | None = None
+
+    def deploy(self) -> float:
+        """To the switch, in milliseconds; the removal comes after it."""
+        began = time.perf_counter()
+        clone = self._root / "git"
+        git("fetch", "--quiet", "origin", "+main:main", cwd=clone)
+        revision = git("rev-parse", "main", cwd=clone)
+        new = self._root / revision
+        git("worktree", "add", "--quiet", "--detach", str(new), revision, cwd=clone)
+        beside = self._root / "beside"
+        beside.symlink_to(new)
+        beside.rename(self._root / "current")
+        took = (time.perf_counter() - began) * 1000
+        if self._old:
+            git("worktree", "remove", "--force", str(self._old), cwd=clone)
+        self._old = new
+        return took
