@@ -256,7 +256,7 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 
 SHOP = TargetReport(
     name="shop", state=State.UP_TO_DATE, standing=State.UP_TO_DATE, repo="/x", branch="main",
-    path="/srv", strategy=Strategy.IN_PLACE, live=A, live_since=1.0, condition=Condition.SETTLED,
+    path="/srv", strategy=Strategy.IN_PLACE, live=A, live_subject="", live_since=1.0, condition=Condition.SETTLED,
     held=None, held_because=None, retry_at=None, paused=None, syncing=False, waiting=False,
     last=None, look=None, good_at=1.0, next_poll=None, last_webhook=None,
 )  # fmt: skip
