@@ -3,12 +3,14 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 
+from agent import journald
 from agent.words import without_credentials
 
 HIDDEN = "[secret]"
@@ -51,8 +53,43 @@ def _to_json(event: Any, **_: Any) -> str:
         return json.dumps(event, default=repr)
 
 
-def set_up(stream: TextIO = sys.stderr) -> None:
-    """Send every log line of the process, the libraries' warnings among them, to `stream`."""
+def set_up(stream: TextIO = sys.stderr, environ: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Send every log line of the process, the libraries' warnings among them, to `stream`.
+
+    Where that leads to systemd's journal, with their fields and straight there.
+    """
+    handler = _to_journal() if journald.is_behind(stream, environ) else _to_stream(stream)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def _to_journal() -> logging.Handler:
+    sender = journald.Sender()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            _redact,
+            journald.fields,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: sender,
+        cache_logger_on_first_use=True,
+    )
+    handler = journald.Handler(sender)
+    handler.setFormatter(_Redacting())
+    return handler
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return str(redact(super().format(record)))
+
+
+def _to_stream(stream: TextIO) -> logging.Handler:
     watched = stream.isatty()
     last: Callable[..., Any] = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)
@@ -84,7 +121,4 @@ def set_up(stream: TextIO = sys.stderr) -> None:
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    logging.captureWarnings(capture=True)
+    return handler

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from agent import logs, public, systemd
+from agent import logs, public, sandbox, systemd
 from agent.connections import Limits
 from agent.errors import ConfigError, JournalUnavailable
 from agent.feed import Feed
@@ -80,9 +80,18 @@ class Reception:
 
 def run(settings: Public, environ: Mapping[str, str]) -> None:
     """Be the receiver until SIGTERM."""
-    logs.set_up()
+    logs.set_up(environ=environ)
+    _give_up_programs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Process(settings, environ).run())
+
+
+def _give_up_programs() -> None:
+    """Before any thread is there: whoever takes this process over shall start nothing with it."""
+    try:
+        sandbox.start_no_program()
+    except OSError as error:
+        log.warning("receiver.unsealed", why=f"it could start programs: {error}")
 
 
 class _Process:

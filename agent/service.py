@@ -51,7 +51,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, apart: bool = False) 
 
     `environ` is the process's own, before it is scrubbed.
     """
-    logs.set_up()
+    logs.set_up(environ=environ)
     tracing = traces.begin(environ)
     scrub_environment()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
