@@ -9,6 +9,8 @@ SYSTEM_CONFIG = Path("/etc/gitops-agent/agent.toml")
 SYSTEM_STATE = Path("/var/lib/gitops-agent")
 SYSTEM_CONTROL = Path("/run/gitops-agent/control.sock")
 SYSTEM_FEED = Path("/run/gitops-agent-feed.sock")
+SYSTEM_CREDENTIALS = Path("/etc/gitops-agent/credentials")
+_CREDENTIALS = "gitops"
 LONGEST_SOCKET = 107
 """Bytes in a socket's path (unix(7))."""
 
@@ -45,6 +47,19 @@ class Places:
         """The folder of a receiver that is a process of its own; as a service, its own too."""
         given = self._environ.get("STATE_DIRECTORY")
         return Path(given) if given else self.state_dir
+
+    def credential(self, name: str) -> tuple[Path, ...]:
+        """Where the credential may be: as systemd passes it to a unit of ours (systemd.exec(5)).
+
+        A whole folder's comes with the folder's name before its own. Root's commands on the
+        system's configuration find it in the folders that systemd takes it from.
+        """
+        folder = self._environ.get("CREDENTIALS_DIRECTORY")
+        if folder:
+            return Path(folder, name), Path(folder, f"{_CREDENTIALS}_{name}")
+        if self.path.parent == SYSTEM_CONFIG.parent:
+            return tuple(SYSTEM_CREDENTIALS / unit / name for unit in ("receiver", "core"))
+        return ()
 
     def absolute(self, text: object) -> Path | None:
         """`text` as a path, from the file's folder; None where it is no text."""

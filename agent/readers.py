@@ -139,15 +139,16 @@ class _Readers:
         return os.fsencode(self._environ[name])
 
     def _credential(self, name: str) -> Path:
-        folder = self._environ.get("CREDENTIALS_DIRECTORY")
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} cannot be a credential's name")
-        if not folder:
+        found = [path for path in self._places.credential(name) if path.is_file()]
+        if not found:
             raise ValueError(
-                f"credential {name}: systemd passed none; add LoadCredential={name}:PATH to the"
-                " unit"
+                f"credential {name} was not passed by systemd; put it into a file {name} of the"
+                " unit's folder in /etc/gitops-agent/credentials, or add"
+                f" LoadCredential={name}:PATH to the unit, and start the unit again"
             )
-        return Path(folder, name)
+        return found[0]
 
     def webhook_secrets(self, value: object, _: object) -> WebhookSecrets:
         found = []
