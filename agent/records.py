@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from agent.database import Database, Work
 from agent.errors import AgentError
@@ -28,6 +28,19 @@ class RequestResult:
     result: str | None
     why: str | None
     deployment: str | None
+
+
+class Ran(NamedTuple):
+    """A deployment as far as a picture of very many needs it."""
+
+    id: str
+    target: str
+    revision: Revision
+    outcome: str | None
+    started_at: float
+    ended_at: float | None
+    asked_at: float | None
+    """When it was first asked for; None where a poll or a start began it."""
 
 
 class Records:
@@ -132,16 +145,16 @@ class Records:
         return self.submit(work)
 
     def history(
-        self, target: str | None, limit: int, *, since: float = 0.0, before: float = math.inf
+        self, target: str | None, limit: int, *, before: float = math.inf
     ) -> "Future[list[Deployment]]":
-        """The newest deployments first, without their steps; those begun in [since, before)."""
+        """The newest deployments first, without their steps; those begun before a time."""
 
         def work(db: sqlite3.Connection) -> list[Deployment]:
             where, values = ("target = ? AND", (target,)) if target else ("", ())
             rows = db.execute(
-                f"SELECT * FROM deployments WHERE {where} started_at >= ? AND started_at < ?"  # noqa: S608
+                f"SELECT * FROM deployments WHERE {where} started_at < ?"  # noqa: S608
                 " ORDER BY started_at DESC LIMIT ?",
-                (*values, since, before, limit),
+                (*values, before, limit),
             )
             return list(sound(db, "deployments", rows, to_deployment))
 
@@ -159,6 +172,21 @@ class Records:
             return {target: subject for target, subject in rows if subject}
 
         return self.submit(work)
+
+    def ran(self, targets: Iterable[str], since: float, most: int) -> "Future[list[Ran]]":
+        """Of each target the newest deployments begun since then, so many at most."""
+        names = tuple(targets)
+        query = (
+            "SELECT id, target, revision, outcome, started_at, ended_at,"
+            " (SELECT min(made_at) FROM requests WHERE deployment = d.id)"
+            " FROM deployments AS d WHERE target = ? AND started_at >= ?"
+            " ORDER BY started_at DESC LIMIT ?"
+        )
+        return self.submit(
+            lambda db: [
+                Ran(*row) for name in names for row in db.execute(query, (name, since, most))
+            ]
+        )
 
     def asked_at(self, deployments: Iterable[str]) -> "Future[dict[str, float]]":
         """When each deployment was first asked for; one that a poll or a start began is absent."""

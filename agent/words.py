@@ -11,6 +11,8 @@ _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
 def printable(text: str) -> str:
     """`text` without control characters, so that a commit message cannot steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(one if one.isprintable() else "�" for one in text)
 
 

@@ -33,6 +33,7 @@ class Live:
         self._one = one
         self._after = after
         self._shown = after.step
+        self._failed = any(map(outputs.went_wrong, one.steps))
         self._painter = Painter()
 
     async def events(self, journal: Journal) -> AsyncIterator[ServerSentEventMessage]:
@@ -64,7 +65,9 @@ class Live:
             lines = outputs.step_lines(piece.end, now)
             return self._render("live/end.html", run=views.run(piece.end, None, now), lines=lines)
         assert piece.step
-        return self._step(outputs.step_line(piece.step, self._one, now))
+        line = outputs.step_line(piece.step, self._one, now, failed=self._failed)
+        self._failed = self._failed or outputs.went_wrong(piece.step)
+        return self._step(line)
 
     def _step(self, line: StepLine) -> str:
         if line.n <= self._shown:

@@ -56,13 +56,23 @@ class StepLine:
     width: float
     """Where it lies in the whole, in percent."""
     hook: bool
+    back: bool
+    """Whether it brings back the tree that was live before, because a step went wrong."""
 
 
 def step_lines(one: Deployment, now: float) -> tuple[StepLine, ...]:
-    return tuple(step_line(step, one, now) for step in one.steps)
+    return tuple(
+        step_line(step, one, now, failed=any(map(went_wrong, one.steps[:n])))
+        for n, step in enumerate(one.steps)
+    )
 
 
-def step_line(step: Step, one: Deployment, now: float) -> StepLine:
+def went_wrong(step: Step) -> bool:
+    return step.result is not None and not step.result.startswith("ok")
+
+
+def step_line(step: Step, one: Deployment, now: float, *, failed: bool) -> StepLine:
+    """`failed` says that a step before it went wrong."""
     whole = max((now if one.ended_at is None else one.ended_at) - one.started_at, 0.001)
     end = now if step.ended_at is None else step.ended_at
     return StepLine(
@@ -70,15 +80,16 @@ def step_line(step: Step, one: Deployment, now: float) -> StepLine:
         stage=step.stage,
         name=printable(step.name),
         result=printable(step.result or "running"),
-        tone=_tone(step.result),
+        tone=_tone(step),
         took=span(end - step.started_at),
         x=round(100 * (step.started_at - one.started_at) / whole, 2),
         width=round(max(100 * (end - step.started_at) / whole, 0.5), 2),
         hook=step.stage != "tree",
+        back=failed and step.stage == "tree",
     )
 
 
-def _tone(result: str | None) -> str:
-    if result is None:
+def _tone(step: Step) -> str:
+    if step.result is None:
         return "busy"
-    return "ok" if result.startswith("ok") else "bad"
+    return "bad" if went_wrong(step) else "ok"

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from litestar import Request
@@ -14,13 +15,14 @@ from agent.errors import UnknownTarget
 from agent.model import Deployment, Step
 from agent.page import views
 from agent.page.rendering import environment
-from agent.page.views import Past
+from agent.records import Ran
 from agent.reports import Status, TargetReport
 
 Asked = Request[Any, Any, Any]
 
 _LISTED = 50
 _DRAWN = 5000
+"""Deployments of one target in one picture."""
 
 
 class Room:
@@ -41,17 +43,21 @@ class Room:
             raise UnknownTarget(f"there is no target {name}")
         return found
 
-    async def past(self, target: str | None, limit: int = _DRAWN, **between: float) -> Past:
-        """Deployments begun in a stretch of time, newest first, and when they were asked for."""
-        journal = self.sources.journal
-        found = await asyncio.wrap_future(journal.history(target, limit, **between))
-        asked = await asyncio.wrap_future(journal.asked_at(one.id for one in found))
-        return Past(found, asked)
+    async def ran(self, targets: Iterable[str], since: float) -> list[Ran]:
+        """What there is to draw of these targets."""
+        return await asyncio.wrap_future(self.sources.journal.ran(targets, since, _DRAWN))
+
+    async def history(self, target: str | None, limit: int, before: float) -> list[Deployment]:
+        """The newest deployments begun before a time, newest first."""
+        found = self.sources.journal.history(target, limit, before=before)
+        return await asyncio.wrap_future(found)
 
     async def listed(self, target: str | None, before: float | None, now: float) -> views.Listed:
         """The newest deployments, or those before a time, and where the next page begins."""
-        end = now + 1 if before is None else before
-        return views.listed(await self.past(target, _LISTED + 1, before=end), _LISTED, now)
+        past = await self.history(target, _LISTED + 1, now + 1 if before is None else before)
+        names = [one.id for one in past]
+        asked = await asyncio.wrap_future(self.sources.journal.asked_at(names))
+        return views.listed(past, asked, _LISTED, now)
 
     async def deployment(self, name: str) -> Deployment:
         """By its id, or the beginning or end of it."""

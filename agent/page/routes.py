@@ -31,6 +31,7 @@ Bytes = Annotated[int, Parameter(ge=0)]
 
 _MOST_BODY = 64 * 1024
 _GOALS = 100
+_LANES = 40
 
 
 def page_app(sources: Sources, pid: int) -> Litestar:
@@ -56,7 +57,7 @@ def page_app(sources: Sources, pid: int) -> Litestar:
 async def targets(room: Room, request: Asked, wanted: InState = "", q: str = "") -> Template:
     """Every target, the worst first."""
     now, status = time.time(), await room.status()
-    day = await room.past(None, since=now - SPANS["24h"])
+    day = await room.ran((one.name for one in status.targets), now - SPANS["24h"])
     state = wanted if wanted in list(State) else ""
     view = views.overview(status, day, now, state=state, text=q)
     return room.show("targets.html", request, view=view, state=state, q=q)
@@ -64,14 +65,18 @@ async def targets(room: Room, request: Asked, wanted: InState = "", q: str = "")
 
 @get("/timeline")
 async def timeline(
-    room: Room, request: Asked, span: str = "24h", before: Before = None
+    room: Room, request: Asked, span: str = "24h", q: str = "", before: Before = None
 ) -> Template:
     """All deployments, over time and in a list."""
     now, length = time.time(), span if span in SPANS else "24h"
-    past = await room.past(None, since=now - SPANS[length])
-    lanes = views.lanes(past, room.sources.settings.targets, length, now, 36.0)
+    names = sorted(one for one in room.sources.settings.targets if q.lower() in one.lower())
+    ran = await room.ran(names[:_LANES], now - SPANS[length])
+    lanes = views.lanes(names, ran, length, now, 36.0)
     listed = await room.listed(None, before, now)
-    return room.show("timeline.html", request, lanes=lanes, listed=listed, before=before)
+    return room.show(
+        "timeline.html", request, lanes=lanes, listed=listed, before=before, q=q, span=length,
+        more=max(0, len(names) - _LANES),
+    )  # fmt: skip
 
 
 @get("/targets/{name:str}")
@@ -81,11 +86,11 @@ async def target(
     """One target: what it is, what it did."""
     now, length = time.time(), span if span in SPANS else "7d"
     report = await room.target(name)
-    past = await room.past(name, since=now - SPANS[length])
-    lanes = views.lanes(past, (name,), length, now, 96.0)
-    card = views.card(report, past, lanes.window)
+    ran = await room.ran((name,), now - SPANS[length])
+    lanes = views.lanes((name,), ran, length, now, 96.0)
+    card = views.card(report, ran, lanes.window)
     listed = await room.listed(name, before, now)
-    goals = views.goals(await room.past(name, _GOALS), report.live, now)
+    goals = views.goals(await room.history(name, _GOALS, now + 1), report.live, now)
     return room.show(
         "target.html", request, card=card, lanes=lanes, listed=listed, before=before, goals=goals
     )

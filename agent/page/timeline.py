@@ -9,8 +9,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from agent.model import Deployment, Outcome
+from agent.model import Outcome
+from agent.records import Ran
 from agent.words import short, span
 
 _LONGEST = 3600.0
@@ -19,7 +21,7 @@ _SHORTEST = 3.0
 _GUIDES = ((10.0, "10 s"), (60.0, "1 min"), (600.0, "10 min"), (3600.0, "1 h"))
 _TICKS = (300, 900, 3600, 3 * 3600, 6 * 3600, 86400, 7 * 86400)
 
-TONES: Mapping[Outcome | None, str] = {
+TONES: Mapping[str | None, str] = {
     None: "busy",
     Outcome.DEPLOYED: "ok",
     Outcome.ROLLED_BACK: "warn",
@@ -29,7 +31,7 @@ TONES: Mapping[Outcome | None, str] = {
     Outcome.BROKEN: "bad",
 }
 _GOOD = ("ok", "busy")
-_BADNESS = ("ok", "busy", "warn", "bad")
+_BADNESS = {"ok": 0, "busy": 1, "warn": 2, "bad": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +44,50 @@ class Window:
     height: float = 28.0
 
     def x(self, at: float) -> float:
-        share = (at - self.start) / (self.end - self.start)
-        return round(max(0.0, min(1.0, share)) * self.width, 2)
+        x = (at - self.start) / (self.end - self.start) * self.width
+        return 0.0 if x < 0 else min(x, self.width)
 
     @property
     def line(self) -> float:
         """What good deployments stand on is two thirds down."""
-        return round(self.height * 2 / 3, 2)
+        return self.height * 2 / 3
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One deployment's place in a picture."""
+class Mark(NamedTuple):
+    """One deployment's place in a picture; a tuple, for there may be thousands."""
 
-    id: str
+    ran: Ran
     x: float
     y: float
     width: float
     height: float
     tone: str
-    label: str
     wait_x: float
-    wait_width: float
+    """Where the lead begins; `x` where there is none."""
+    end: float
+    """Unix time up to which it is drawn."""
+
+    def d(self, line: float) -> str:
+        """The bar and its lead along `line`, as an SVG path says it."""
+        bar = f"M{self.x:.1f} {self.y:.1f}h{self.width:.1f}v{self.height:.1f}h-{self.width:.1f}z"
+        if self.wait_x >= self.x:
+            return bar
+        return f"{bar}M{self.wait_x:.1f} {line - 1:.1f}H{self.x:.1f}v2H{self.wait_x:.1f}z"
+
+    @property
+    def label(self) -> str:
+        one = self.ran
+        outcome, took = one.outcome or "running", span(self.end - one.started_at)
+        waited = "" if one.asked_at is None else f", waited {span(one.started_at - one.asked_at)}"
+        return f"{one.target} {short(one.revision)}: {outcome}, {took}{waited}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """All marks of one tone, as the `d` of one SVG path."""
+
+    tone: str
+    d: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,40 +98,36 @@ class Guide:
     label: str
 
 
-def marks(
-    deployments: Iterable[Deployment], asked: Mapping[str, float], window: Window
-) -> tuple[Mark, ...]:
-    """Each deployment where it ran. Of those on one spot, the last of the worst is drawn.
-
-    `asked` has when a deployment was first asked for, by its id.
-    """
-    spots: dict[float, Mark] = {}
-    for one in sorted(deployments, key=lambda each: each.started_at):
-        mark = _mark(one, asked.get(one.id), window)
-        spot = mark.x // _NARROWEST
+def marks(ran: Iterable[Ran], window: Window) -> tuple[Mark, ...]:
+    """Each deployment where it ran. Of those on one spot, the last of the worst is drawn."""
+    spots: dict[float, Ran] = {}
+    for one in sorted(ran, key=lambda each: each.started_at):
+        spot = window.x(one.started_at) // _NARROWEST
         there = spots.get(spot)
-        if there is None or _BADNESS.index(mark.tone) >= _BADNESS.index(there.tone):
-            spots[spot] = mark
-    return tuple(spots.values())
+        if there is None or _badness(one) >= _badness(there):
+            spots[spot] = one
+    return tuple(_mark(one, window) for one in spots.values())
 
 
-def _mark(one: Deployment, asked: float | None, window: Window) -> Mark:
+def _badness(one: Ran) -> int:
+    return _BADNESS[TONES[one.outcome]]
+
+
+def _mark(one: Ran, window: Window) -> Mark:
     end = window.end if one.ended_at is None else one.ended_at
     x = min(window.x(one.started_at), window.width - _NARROWEST)
-    wait_x = x if asked is None else min(x, window.x(asked))
     tone = TONES[one.outcome]
     room = window.line if tone in _GOOD else window.height - window.line
-    height = round(max(_SHORTEST, _share(end - one.started_at) * room), 2)
+    height = max(_SHORTEST, _share(end - one.started_at) * room)
     return Mark(
-        id=one.id,
+        ran=one,
         x=x,
-        y=round(window.line - height, 2) if tone in _GOOD else window.line,
-        width=round(max(_NARROWEST, window.x(end) - x), 2),
+        y=window.line - height if tone in _GOOD else window.line,
+        width=max(_NARROWEST, window.x(end) - x),
         height=height,
         tone=tone,
-        label=_label(one, asked, end),
-        wait_x=wait_x,
-        wait_width=round(x - wait_x, 2),
+        wait_x=x if one.asked_at is None else min(x, window.x(one.asked_at)),
+        end=end,
     )
 
 
@@ -116,10 +136,19 @@ def _share(seconds: float) -> float:
     return min(1.0, math.log1p(max(0.0, seconds)) / math.log1p(_LONGEST))
 
 
-def _label(one: Deployment, asked: float | None, end: float) -> str:
-    outcome = one.outcome.value if one.outcome else "running"
-    waited = "" if asked is None else f", waited {span(one.started_at - asked)}"
-    return f"{one.target} {short(one.revision)}: {outcome}, {span(end - one.started_at)}{waited}"
+def strokes(drawn: Iterable[Mark], window: Window) -> tuple[Stroke, ...]:
+    """The marks as few paths, for where there are too many to tell each by itself."""
+    found: dict[str, list[str]] = {}
+    for one in drawn:
+        found.setdefault(one.tone, []).append(one.d(window.line))
+    return tuple(Stroke(tone, "".join(parts)) for tone, parts in found.items())
+
+
+def grid(across: Iterable[Guide], down: Iterable[Guide], window: Window) -> str:
+    """Thin lines at these places, as the `d` of one SVG path."""
+    lines = [f"M0 {one.at:.1f}H{window.width:.0f}" for one in across]
+    lines += [f"M{one.at:.1f} 0V{window.height:.0f}" for one in down]
+    return "".join(lines)
 
 
 def heights(window: Window) -> tuple[Guide, ...]:

@@ -9,9 +9,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.model import Deployment, Outcome, Pause, Reason
-from agent.page.timeline import TONES, Guide, Mark, Window, heights, marks, times
+from agent.page.timeline import (
+    TONES,
+    Guide,
+    Mark,
+    Stroke,
+    Window,
+    grid,
+    heights,
+    marks,
+    strokes,
+    times,
+)
+from agent.records import Ran
 from agent.reports import State, Status, TargetReport, WebhookReport
-from agent.words import ago, printable, short, span, stamp
+from agent.words import ago, many, printable, short, span, stamp
 
 SPANS: Mapping[str, float] = {"1h": 3600, "24h": 86400, "7d": 7 * 86400, "30d": 30 * 86400}
 _STATES: Mapping[State, str] = {
@@ -25,6 +37,7 @@ _STATES: Mapping[State, str] = {
     State.UP_TO_DATE: "ok",
 }
 """Each state's tone; what needs a person stands first."""
+_MOST_LINKS = 1000
 _SCHEME = re.compile(r"^(?:[a-z+]+://)?(?:[^@/]+@)?")
 
 
@@ -105,26 +118,6 @@ def run(one: Deployment, asked: float | None, now: float) -> Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """Deployments of a stretch of time, newest first, and when each was first asked for."""
-
-    deployments: Sequence[Deployment]
-    asked: Mapping[str, float]
-
-    def by_target(self) -> dict[str, "Past"]:
-        found: dict[str, list[Deployment]] = {}
-        for one in self.deployments:
-            found.setdefault(one.target, []).append(one)
-        return {name: Past(of_it, self.asked) for name, of_it in found.items()}
-
-    def runs(self, now: float) -> tuple[Run, ...]:
-        return tuple(run(one, self.asked.get(one.id), now) for one in self.deployments)
-
-
-NO_PAST = Past((), {})
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """A target's deployments over time."""
 
@@ -134,14 +127,24 @@ class Picture:
     words: str
     """What it shows, for those who do not see it."""
 
+    @property
+    def strokes(self) -> tuple[Stroke, ...]:
+        return strokes(self.marks, self.window)
 
-def picture(target: str, past: Past, window: Window) -> Picture:
-    many = len(past.deployments)
-    bad = sum(one.outcome not in (Outcome.DEPLOYED, None) for one in past.deployments)
-    words = "no deployments" if not many else f"{many} deployment{'s' if many > 1 else ''}"
+
+def picture(target: str, ran: Sequence[Ran], window: Window) -> Picture:
+    bad = sum(one.outcome not in (Outcome.DEPLOYED, None) for one in ran)
+    words = many(len(ran), "deployment") if ran else "no deployments"
     if bad:
         words += f", {bad} of which did not go well"
-    return Picture(target, window, marks(past.deployments, past.asked, window), words)
+    return Picture(target, window, marks(ran, window), words)
+
+
+def by_target(ran: Iterable[Ran]) -> dict[str, list[Ran]]:
+    found: dict[str, list[Ran]] = {}
+    for one in ran:
+        found.setdefault(one.target, []).append(one)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,7 @@ class Card:
     picture: Picture
 
 
-def card(report: TargetReport, past: Past, window: Window) -> Card:
+def card(report: TargetReport, ran: Sequence[Ran], window: Window) -> Card:
     """A target as it stands at the window's end."""
     now, last = window.end, report.last
     return Card(
@@ -197,13 +200,13 @@ def card(report: TargetReport, past: Past, window: Window) -> Card:
         live=short(report.live),
         subject=printable(report.live_subject),
         since=moment(report.live_since, now),
-        last=run(last, past.asked.get(last.id), now) if last else None,
+        last=run(last, None, now) if last else None,
         troubles=tuple(_troubles(report, now)),
         next_poll="off" if report.next_poll is None else f"in {span(report.next_poll - now)}",
         webhook=moment(report.last_webhook, now),
         paused=report.paused is not None,
         syncing=report.syncing,
-        picture=picture(report.name, past, window),
+        picture=picture(report.name, ran, window),
     )
 
 
@@ -250,20 +253,24 @@ class Overview:
     choices: tuple[Choice, ...]
     window: Window
     hours: tuple[Guide, ...]
+    grid: str
     webhooks: tuple[Endpoint, ...]
 
 
-def overview(status: Status, day: Past, now: float, *, state: str, text: str) -> Overview:
+def overview(status: Status, day: Iterable[Ran], now: float, *, state: str, text: str) -> Overview:
     """Of the targets in `state` whose name or repository has `text` in it, the worst first."""
-    window, order, of = Window(now - SPANS["24h"], now), list(_STATES), day.by_target()
+    window, order, of = Window(now - SPANS["24h"], now), list(_STATES), by_target(day)
     wanted = [
         one for one in status.targets
         if state in ("", one.state) and text.lower() in f"{one.name} {one.repo}".lower()
     ]  # fmt: skip
     wanted.sort(key=lambda one: (order.index(one.state), one.name))
-    cards = tuple(card(one, of.get(one.name, NO_PAST), window) for one in wanted)
+    cards = tuple(card(one, of.get(one.name, ()), window) for one in wanted)
     webhooks = tuple(_endpoint(one, now) for one in status.webhooks)
-    return Overview(cards, tuple(_states(status, state)), window, times(window, 4), webhooks)
+    hours = times(window, 4)
+    return Overview(
+        cards, tuple(_states(status, state)), window, hours, grid((), hours, window), webhooks
+    )
 
 
 def _endpoint(report: WebhookReport, now: float) -> Endpoint:
@@ -290,11 +297,13 @@ class Listed:
     before: float | None
 
 
-def listed(past: Past, most: int, now: float) -> Listed:
-    """The first `most` of `past`, which has one more where there are older ones."""
-    runs = past.runs(now)
-    older = past.deployments[most - 1].started_at if len(runs) > most else None
-    return Listed(runs[:most], older)
+def listed(past: Sequence[Deployment], asked: Mapping[str, float], most: int, now: float) -> Listed:
+    """The first `most` of `past`, which has one more where there are older ones.
+
+    `asked` has when a deployment was first asked for, by its id.
+    """
+    runs = tuple(run(one, asked.get(one.id), now) for one in past[:most])
+    return Listed(runs, past[most - 1].started_at if len(past) > most else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +314,10 @@ class Goal:
     words: str
 
 
-def goals(past: Past, live: str | None, now: float) -> tuple[Goal, ...]:
+def goals(past: Iterable[Deployment], live: str | None, now: float) -> tuple[Goal, ...]:
     """What was deployed before what is live, the newest first, each revision once."""
     found: dict[str, Goal] = {}
-    for one in past.deployments:
+    for one in past:
         good = one.outcome is Outcome.DEPLOYED and one.reason is not Reason.ROLLBACK
         if good and one.revision != live and one.revision not in found:
             words = f"{short(one.revision)}, {ago(one.started_at, now)}: {printable(one.subject)}"
@@ -321,14 +330,22 @@ class Lanes:
     """Every target that was deployed in a stretch of time, each with its picture."""
 
     pictures: tuple[Picture, ...]
+    each: bool
+    """Whether each deployment can be picked out, or there are too many."""
     window: Window
     times: tuple[Guide, ...]
     heights: tuple[Guide, ...]
+    grid: str
     spans: tuple[Choice, ...]
 
 
-def lanes(past: Past, names: Iterable[str], chosen: str, now: float, height: float) -> Lanes:
-    """Pictures of `chosen`'s length for those of `names` that have a past, side by side in time."""
-    window, of = Window(now - SPANS[chosen], now, 960.0, height), past.by_target()
-    pictures = tuple(picture(name, of[name], window) for name in sorted(names) if name in of)
-    return Lanes(pictures, window, times(window, 8), heights(window), spans(chosen))
+def lanes(
+    names: Iterable[str], ran: Iterable[Ran], chosen: str, now: float, height: float
+) -> Lanes:
+    """Pictures of `chosen`'s length for those of `names` that `ran`, side by side in time."""
+    window, of = Window(now - SPANS[chosen], now, 960.0, height), by_target(ran)
+    pictures = tuple(picture(name, of[name], window) for name in names if name in of)
+    each = sum(len(one.marks) for one in pictures) <= _MOST_LINKS
+    across, down = heights(window), times(window, 8)
+    lines = grid(across if len(pictures) == 1 else (), down, window)
+    return Lanes(pictures, each, window, down, across, lines, spans(chosen))

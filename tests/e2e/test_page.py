@@ -180,6 +180,7 @@ def test_steps_that_begin_while_one_looks_come_too(house: House, page: Page) -> 
     house.go.write_text("on\n")
     expect(page.locator("#head")).to_contain_text("rolled-back")
     expect(page.locator("#head-2")).to_contain_text("exit 1")
+    expect(page.locator("#head-3")).to_contain_text("the way back")
     expect(page.locator("#log-4")).to_contain_text("red")
     live = page.locator("#steps").inner_text()
     page.reload()

@@ -262,13 +262,15 @@ def test_a_file_that_is_no_database_is_refused_with_a_message(tmp_path: Path) ->
     Journal(tmp_path).close()
 
 
-def test_history_of_a_stretch_of_time(journal: Journal) -> None:
+def test_history_before_a_time_and_since_one(journal: Journal) -> None:
     for n in range(5):
         journal.begin(deployment(f"d{n}", at=10.0 + n), POLL, clears_holds=True)
-    got = journal.history("shop", 9, since=11.0, before=14.0).result()
+    got = journal.history("shop", 3, before=14.0).result()
     assert [one.id for one in got] == ["d3", "d2", "d1"]
     assert [one.id for one in journal.history(None, 1, before=12.0).result()] == ["d1"]
-    assert journal.history("other", 9, since=0.0).result() == []
+    assert journal.history("other", 9).result() == []
+    ran = journal.ran(["shop", "other"], 11.0, 3).result()
+    assert [(one.id, one.started_at) for one in ran] == [("d4", 14.0), ("d3", 13.0), ("d2", 12.0)]
 
 
 def test_when_a_deployment_was_first_asked_for(journal: Journal) -> None:
@@ -279,6 +281,7 @@ def test_when_a_deployment_was_first_asked_for(journal: Journal) -> None:
     journal.close_requests(newest, "deployed", "", "asked", 20.0).result()
     journal.begin(deployment("polled", at=30.0), POLL, clears_holds=True)
     assert journal.asked_at(["asked", "polled", "unknown"]).result() == {"asked": 7.0}
+    assert [one.asked_at for one in journal.ran(["shop"], 0.0, 9).result()] == [None, 7.0]
 
 
 def test_what_is_queued_is_done_though_nobody_waits_any_more(journal: Journal) -> None:

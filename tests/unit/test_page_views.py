@@ -7,7 +7,7 @@ import pytest
 from agent.model import Condition, Deployment, Outcome, Pause, Reason, Step, Strategy
 from agent.page import live, outputs, views
 from agent.page.timeline import Window
-from agent.page.views import NO_PAST, Past
+from agent.records import Ran
 from agent.reports import LookReport, State, Status, TargetReport
 from agent.transcript import Place
 from agent.words import stamp
@@ -33,6 +33,10 @@ def deployment(number: str = "d1", at: float = NOW - 600, target: str = "shop") 
     )  # fmt: skip
 
 
+def ran(number: str, at: float = NOW - 600, target: str = "shop") -> Ran:
+    return Ran(number, target, B, Outcome.ROLLED_BACK, at, at + 30, None)
+
+
 def status(*targets: TargetReport) -> Status:
     return Status(
         version="0", pid=1, healthy=True, trouble=None, started_at=NOW, config="/etc/agent.toml",
@@ -41,7 +45,7 @@ def status(*targets: TargetReport) -> Status:
 
 
 def test_a_target_at_a_glance() -> None:
-    card = views.card(REPORT, NO_PAST, WINDOW)
+    card = views.card(REPORT, (), WINDOW)
     assert (card.state, card.tone, card.repo) == ("up-to-date", "ok", "github.com/acme/shop")
     assert (card.live, card.subject, card.next_poll) == (A[:10], "first", "in 90 s")
     assert card.since
@@ -59,7 +63,7 @@ def test_a_target_at_a_glance() -> None:
     ],
 )
 def test_a_repository_without_what_everybody_knows(repo: str, shown: str) -> None:
-    assert views.card(replace(REPORT, repo=repo), NO_PAST, WINDOW).repo == shown
+    assert views.card(replace(REPORT, repo=repo), (), WINDOW).repo == shown
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_a_repository_without_what_everybody_knows(repo: str, shown: str) -> Non
 )  # fmt: skip
 def test_what_stands_in_a_target_s_way(change: dict[str, object], said: list[str]) -> None:
     report = replace(REPORT, **change)  # type: ignore[arg-type]
-    assert [one.what for one in views.card(report, NO_PAST, WINDOW).troubles] == said
+    assert [one.what for one in views.card(report, (), WINDOW).troubles] == said
 
 
 def test_what_needs_a_person_stands_first_and_can_be_picked_out() -> None:
@@ -89,7 +93,7 @@ def test_what_needs_a_person_stands_first_and_can_be_picked_out() -> None:
         replace(REPORT, name="docs", state=State.BROKEN),
         replace(REPORT, name="blog", state=State.HELD, repo="/srv/git/words"),
     ]
-    past = Past([deployment("d2"), deployment("d1")], {"d2": NOW - 660})
+    past = [ran("d2"), ran("d1")]
     everything = views.overview(status(*targets), past, NOW, state="", text="")
     assert [card.name for card in everything.cards] == ["docs", "blog", "api", "shop"]
     assert [(one.value, one.count) for one in everything.choices] == [
@@ -114,10 +118,11 @@ def test_a_deployment_in_a_line() -> None:
 
 
 def test_a_list_says_where_the_older_ones_begin() -> None:
-    past = Past([deployment(f"d{n}", NOW - n) for n in range(4)], {})
-    assert views.listed(past, 3, NOW).before == NOW - 2
-    assert len(views.listed(past, 3, NOW).runs) == 3
-    assert views.listed(past, 4, NOW).before is None
+    past = [deployment(f"d{n}", NOW - n) for n in range(4)]
+    newest = views.listed(past, {"d1": NOW - 61}, 3, NOW)
+    assert newest.before == NOW - 2
+    assert [one.waited for one in newest.runs] == ["", "60 s", ""]
+    assert views.listed(past, {}, 4, NOW).before is None
 
 
 def test_a_rollback_can_go_to_what_was_good_before() -> None:
@@ -125,16 +130,20 @@ def test_a_rollback_can_go_to_what_was_good_before() -> None:
     again = replace(good, id="g0", started_at=NOW - 9000)
     live = replace(good, id="l", revision=A)
     back = replace(good, id="r", revision="d" * 40, reason=Reason.ROLLBACK)
-    past = Past([live, back, deployment("bad"), good, again], {})
+    past = [live, back, deployment("bad"), good, again]
     (goal,) = views.goals(past, A, NOW)
     assert (goal.revision, goal.words) == ("c" * 40, "cccccccccc, 10 min ago: fine")
 
 
 def test_lanes_are_for_targets_that_are_known_and_were_deployed() -> None:
-    past = Past([deployment(), deployment("g", target="gone"), deployment("a", target="api")], {})
-    lanes = views.lanes(past, ("shop", "api", "quiet"), "7d", NOW, 36.0)
+    past = [ran("s"), ran("g", target="gone"), ran("a", target="api")]
+    lanes = views.lanes(("api", "quiet", "shop"), past, "7d", NOW, 36.0)
     assert [picture.target for picture in lanes.pictures] == ["api", "shop"]
     assert [one.value for one in lanes.spans if one.chosen] == ["7d"]
+    assert lanes.each
+    very_many = [ran(f"{n}", at=NOW - n * 1800, target=f"t{n % 7}") for n in range(2000)]
+    crowd = views.lanes([f"t{n}" for n in range(7)], very_many, "30d", NOW, 36.0)
+    assert not crowd.each
 
 
 # ---- what steps printed -------------------------------------------------------------------------
@@ -146,11 +155,15 @@ def test_a_step_and_where_it_lies_in_the_whole() -> None:
         steps=(
             Step(1, "tree", "check out b", NOW - 600, NOW - 597, "ok"),
             Step(2, "build", "x", NOW - 597, NOW - 585, "exit 1"),
+            Step(3, "tree", "check out a", NOW - 585, NOW - 580, "ok; saved"),
+            Step(4, "build", "x", NOW - 580),
         ),
     )
-    tree, hook = outputs.step_lines(one, NOW)
-    assert (tree.hook, tree.tone, tree.x, tree.width) == (False, "ok", 0.0, 10.0)
-    assert (hook.hook, hook.tone, hook.x, hook.width) == (True, "bad", 10.0, 40.0)
+    lines = outputs.step_lines(one, NOW)
+    assert [line.hook for line in lines] == [False, True, False, True]
+    assert [line.tone for line in lines] == ["ok", "bad", "ok", "busy"]
+    assert [line.back for line in lines] == [False, False, True, False]
+    assert [(line.x, line.width) for line in lines[:2]] == [(0.0, 10.0), (10.0, 40.0)]
 
 
 def test_a_huge_log_comes_in_pages_that_make_up_the_whole() -> None:
