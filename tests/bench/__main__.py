@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import receiver, releases
+from tests.bench import page, receiver, releases
 from tests.bench.programs import Missing
 from tests.bench.settings import FULL, SHORT, Effort
 from tests.bench.table import Row, render
@@ -22,6 +22,7 @@ from tests.bench.table import Row, render
 FAMILIES: dict[str, Callable[[Path, Effort], Iterator[Row]]] = {
     "receiver": receiver.rows,
     "releases": releases.rows,
+    "page": page.rows,
 }
 
 
