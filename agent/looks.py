@@ -1,4 +1,7 @@
-"""Looks at remotes, shared: targets on one repository have one mirror, and one look at a time."""
+"""Looks at remotes, shared: targets on one repository have one mirror, and one look at a time.
+
+Where the remote says in a moment that nothing has changed since git last fetched, git need not.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -7,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.cancel import Cancel
-from agent.model import Revision, Source, Target, Tip
-from agent.repository import Mirror
+from agent.lsrefs import Asker
+from agent.model import Revision, Source, Target
+from agent.repository import Mirror, Tips
 
 T = TypeVar("T")
 _LOOKS_AT_ONCE = 8
@@ -20,10 +24,12 @@ class Looks:
     def __init__(self, folder: Path, cancel: Cancel) -> None:
         self._folder = folder
         self._cancel = cancel
+        self._asker = Asker()
         self._mirrors: dict[Source, Mirror] = {}
         self._refs: dict[Source, frozenset[str]] = {}
-        self._tips: dict[Source, dict[str, Tip]] = {}
-        self._next: dict[Source, asyncio.Task[dict[str, Tip]]] = {}
+        self._tips: dict[Source, Tips] = {}
+        self._doubted: set[Source] = set()
+        self._next: dict[Source, asyncio.Task[Tips]] = {}
         self._running: dict[Source, asyncio.Lock] = {}
         self._slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
         self._threads = ThreadPoolExecutor(_LOOKS_AT_ONCE, "look")
@@ -34,7 +40,8 @@ class Looks:
             refs[target.source] = refs.get(target.source, frozenset()) | {target.ref}
         self._refs = refs
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self._asker.close()
         self._threads.shutdown()
 
     def mirror(self, source: Source) -> Mirror:
@@ -42,29 +49,59 @@ class Looks:
             self._mirrors[source] = Mirror(source, self._folder)
         return self._mirrors[source]
 
-    def seen(self, target: Target) -> Tip:
-        """What the newest look saw of the target's branch."""
+    def seen(self, target: Target) -> Revision | None:
+        """What the newest look saw the target's branch at."""
         return self._tips[target.source][target.ref]
 
-    async def look(self, source: Source) -> dict[str, Tip]:
+    def doubt(self, source: Source) -> None:
+        """Something went wrong with what was fetched: the next look is a fetch, come what may."""
+        self._doubted.add(source)
+
+    async def look(self, source: Source) -> Tips:
         """A look at the remote that begins after this call. RemoteFailed if it cannot be read."""
         if source not in self._next:
             self._next[source] = asyncio.create_task(self._look(source))
         return await asyncio.shield(self._next[source])
 
-    async def _look(self, source: Source) -> dict[str, Tip]:
+    async def _look(self, source: Source) -> Tips:
         async with self._running.setdefault(source, asyncio.Lock()), self._slots:
             del self._next[source]
             mirror, refs = self.mirror(source), self._refs[source]
-            tips = await self.in_thread(lambda: mirror.fetch(refs, self._cancel))
-            self._tips[source] = tips
-            return tips
+            told = None if source in self._doubted else await self._ask(source, refs)
+            if told is None or told != self._known(source, refs):
+                told = await self.in_thread(lambda: mirror.fetch(refs, told, self._cancel))
+            self._doubted.discard(source)
+            self._tips[source] = told
+            return told
 
-    async def history(self, source: Source, tip: Tip) -> set[Revision]:
-        revision = tip.revision
-        if revision is None:
+    async def _ask(self, source: Source, refs: frozenset[str]) -> Tips | None:
+        """What the remote itself says; None where it does not, or where the agent is stopping."""
+        asking = asyncio.create_task(self._asker.ask(source, refs))
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(asking.cancel)
+
+        with self._cancel.calling(stop):
+            try:
+                return await asking
+            except asyncio.CancelledError:
+                if self._cancel.is_set:
+                    return None
+                raise
+
+    def _known(self, source: Source, refs: frozenset[str]) -> Tips | None:
+        """What git has fetched of these refs; None where it has to fetch, whatever they are at."""
+        mirror = self.mirror(source)
+        if not mirror.exists():
+            return None
+        known = self._tips.get(source)
+        return known if known and known.keys() == refs else mirror.kept(refs)
+
+    async def history(self, source: Source, tip: Revision | None) -> set[Revision]:
+        if tip is None:
             return set()
-        return await self.in_thread(lambda: self.mirror(source).history(revision))
+        return await self.in_thread(lambda: self.mirror(source).history(tip))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -417,12 +417,3 @@ class Difference:
     """Those live that are not on the branch any more, after a force-push."""
     files: tuple[str, ...]
     """The paths that differ, each after git's letter for how, such as `M index.html`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tip:
-    """What a look at a remote saw of one branch; no revision where the branch is not there."""
-
-    revision: Revision | None
-    subject: str = ""
-    author: str = ""

@@ -24,7 +24,6 @@ from agent.model import (
     SyncRequest,
     Target,
     TargetState,
-    Tip,
     Tracked,
 )
 
@@ -161,7 +160,7 @@ def decide(
     target: Target,
     state: TargetState,
     head: Revision | None,
-    tip: Tip,
+    tip: Revision | None,
     request: SyncRequest,
     now: float,
 ) -> Verdict:
@@ -169,7 +168,7 @@ def decide(
 
     The rules stand in the order in which they win. `now` is Unix time.
     """
-    revision = tip.revision
+    revision = tip
     if revision is None:
         return Nothing("no-branch", f"the remote shows no branch {target.branch}; is it empty?")
     attempt = state.attempts + 1 if state.attempted == revision else 1

@@ -24,7 +24,16 @@ from agent.cancel import Cancel
 from agent.errors import AgentError, RemoteFailed, Stopped
 from agent.journal import Journal
 from agent.looks import Looks
-from agent.model import Deployment, Difference, Look, Reason, Strategy, SyncRequest, Target
+from agent.model import (
+    Deployment,
+    Difference,
+    Look,
+    Outcome,
+    Reason,
+    Strategy,
+    SyncRequest,
+    Target,
+)
 from agent.releases import InPlace
 from agent.trees import Releases
 
@@ -79,8 +88,8 @@ class Reconciler:
             except AgentError as error:
                 log.warning("tidy.failed", target=target.name, why=str(error))
 
-    def close(self) -> None:
-        self._looks.close()
+    async def close(self) -> None:
+        await self._looks.close()
         self._threads.shutdown()
 
     async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
@@ -95,13 +104,17 @@ class Reconciler:
             if isinstance(verdict, plan.Nothing):
                 return self._leave(request, verdict)
             async with self._slots:
-                return await self._in_thread(lambda: self._close_difference(target, request))
+                synced = await self._in_thread(lambda: self._close_difference(target, request))
+            if synced.result != Outcome.DEPLOYED:
+                self._looks.doubt(target.source)
+            return synced
         except RemoteFailed as error:
             log.warning("remote.failed", target=target.name, why=str(error))
             return Synced("error", str(error))
         except Stopped as error:
             return Synced("interrupted", str(error))
         except AgentError as error:
+            self._looks.doubt(target.source)
             log.error("sync.failed", target=target.name, why=str(error))
             return Synced("error", str(error))
 
@@ -132,9 +145,9 @@ class Reconciler:
         verb = "nothing" if isinstance(verdict, plan.Nothing) else "deploy"
         mirror = self._looks.mirror(target.source)
         return Difference(
-            target.name, state.live, tip.revision, f"{verb}: {verdict.why}",
-            mirror.commits(state.live, tip.revision), mirror.commits(tip.revision, state.live),
-            mirror.changes(state.live, tip.revision),
+            target.name, state.live, tip, f"{verb}: {verdict.why}",
+            mirror.commits(state.live, tip), mirror.commits(tip, state.live),
+            mirror.changes(state.live, tip),
         )  # fmt: skip
 
     async def _look(
@@ -142,7 +155,7 @@ class Reconciler:
     ) -> None:
         """Fetch, and again a little later while the remote does not show what was announced."""
         tip = (await self._looks.look(target.source))[target.ref]
-        if request.expected in (None, tip.revision):
+        if request.expected in (None, tip):
             return
         seen = await self._looks.history(target.source, tip)
         for pause in plan.waits_for_announced(request.expected, seen):
@@ -202,8 +215,8 @@ class Reconciler:
     def _new_deployment(self, target: Target, request: SyncRequest, task: plan.Task) -> Deployment:
         now, live = self._clock(), self._journal.state(target.name).live
         if isinstance(task, plan.Deploy):
-            tip, previous = self._looks.seen(target), live or self._trees(target).head()
-            subject, author, reason = tip.subject, tip.author, request.reason
+            subject, author = self._looks.mirror(target.source).describe(task.revision)
+            previous, reason = live or self._trees(target).head(), request.reason
         else:
             subject, author = self._journal.described(target.name, task.revision)
             previous = live if isinstance(task, plan.RollBack) else self._trees(target).head()

@@ -25,10 +25,13 @@ from git.cmd import Git
 from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.kinds import reveal
-from agent.model import REVISION, Commit, GitAccess, Revision, Source, Tip
+from agent.model import REVISION, Commit, GitAccess, Revision, Source
 from agent.words import without_credentials
 
 log = structlog.get_logger()
+
+Tips = Mapping[str, Revision | None]
+"""What branches, by their full names, are at; None for one that is not there."""
 
 FETCH_DEADLINE = 600.0
 LOCAL_DEADLINE = 300.0
@@ -85,6 +88,8 @@ _HELPER = (
 )
 _SAYS_NOTHING = ("Please make sure", "and the repository exists", "hint:", "warning:")
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
+# What a remote answers that does not serve a revision by its id, or not any more.
+_NOT_SERVED = re.compile(r"not our ref|unadvertised object|couldn't find remote ref")
 # The host's doing, as the C library puts it: a new repository would mend none of that.
 _OF_THE_HOST = re.compile(
     "|".join(
@@ -287,24 +292,49 @@ class Mirror:
         key = hashlib.sha256(repr(source).encode()).hexdigest()[:12]
         self.path = folder / f"{slug.strip('-')}-{key}.git"
 
-    def fetch(self, refs: Iterable[str], cancel: Cancel | None = None) -> dict[str, Tip]:
+    def exists(self) -> bool:
+        return (self.path / "HEAD").exists()
+
+    def kept(self, refs: Iterable[str]) -> Tips:
+        """What the last fetch brought of `refs`, read without a git (gitrepository-layout(5)).
+
+        None for one that it did not bring, or that is kept in another way than in a file.
+        """
+        packed: dict[str, Revision] = {}
+        with suppress(OSError):
+            for line in (self.path / "packed-refs").read_text().splitlines():
+                revision, _, name = line.partition(" ")
+                packed[name] = revision
+        found = {ref: self._loose(_kept_as(ref)) or packed.get(_kept_as(ref)) for ref in refs}
+        return {ref: one if one and REVISION.fullmatch(one) else None for ref, one in found.items()}
+
+    def _loose(self, name: str) -> str | None:
+        with suppress(OSError):
+            return (self.path / name).read_text().strip()
+        return None
+
+    def fetch(
+        self, refs: Iterable[str], told: Tips | None = None, cancel: Cancel | None = None
+    ) -> Tips:
         """Bring the mirror up to date; what each of `refs` (full names) is at now.
 
-        A ref that the remote does not have has no revision. RemoteFailed if it cannot be read.
+        `told` is what the remote has just said that they are at, if it was asked: then git asks
+        for just that, which is a request less. A ref that the remote does not have has no
+        revision. RemoteFailed if it cannot be read.
         """
         wanted = sorted(refs)
-        if not (self.path / "HEAD").exists():
+        if not self.exists():
             self._create("sha1")
         clear_locks(self.path)
         try:
-            return self._fetch_and_tell(wanted, cancel)
+            return self._fetch_told(told, cancel) or self._fetch_named(wanted, cancel)
         except GitFailed as error:
             if not (self._answers(error, cancel) and is_damaged(self.path, error)):
                 raise
             log.warning("mirror.rebuilt", mirror=self.path.name, because=str(error))
         # It is only a copy: what is damaged is made anew.
         self._create("sha1")
-        return self._fetch_and_tell(wanted, cancel)
+        return self._fetch_named(wanted, cancel)
 
     def _answers(self, error: GitFailed, cancel: Cancel | None) -> bool:
         """Whether the remote shows its branches, so that `error` may well be our side's doing."""
@@ -314,28 +344,47 @@ class Mirror:
             return not error.killed and bool(list_branches(self.source, cancel))
         return False
 
-    def _fetch_and_tell(self, wanted: list[str], cancel: Cancel | None) -> dict[str, Tip]:
+    def _fetch_told(self, told: Tips | None, cancel: Cancel | None) -> Tips | None:
+        """Fetch by revision; None where that cannot be, as when the branch has just moved on."""
+        if told is None:
+            return None
+        self._drop(ref for ref, revision in told.items() if revision is None)
+        present = {ref: check_revision(revision) for ref, revision in told.items() if revision}
+        try:
+            self._fetch(present, cancel)
+        except RemoteFailed as error:
+            if _NOT_SERVED.search(error.detail):
+                return None
+            raise
+        return told
+
+    def _fetch_named(self, wanted: list[str], cancel: Cancel | None) -> Tips:
         present = self._fetch_present(wanted, cancel)
-        for ref in set(wanted) - set(present):
+        self._drop(set(wanted) - set(present))
+        return {**dict.fromkeys(wanted), **self._tips(present)}
+
+    def _drop(self, refs: Iterable[str]) -> None:
+        for ref in refs:
             git(["update-ref", "-d", _kept_as(ref)], cwd=self.path)
-        return {**dict.fromkeys(wanted, Tip(None)), **self._tips(present)}
 
     def _fetch_present(self, wanted: list[str], cancel: Cancel | None) -> list[str]:
         """Fetch those of `wanted` that the remote has; gives them."""
         try:
-            self._fetch(wanted, cancel)
+            self._fetch({ref: ref for ref in wanted}, cancel)
         except RemoteFailed as error:
             if not _MISSING_REF.search(error.detail):
                 raise
             found = list_branches(self.source, cancel)
             wanted = [ref for ref in wanted if ref in found]
-            if wanted:
-                self._fetch(wanted, cancel)
+            self._fetch({ref: ref for ref in wanted}, cancel)
         return wanted
 
-    def _fetch(self, refs: list[str], cancel: Cancel | None) -> None:
+    def _fetch(self, wanted: Mapping[str, str], cancel: Cancel | None) -> None:
+        """Fetch, for each ref of ours, what it is called at the remote: a name or a revision."""
+        if not wanted:
+            return None
         arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--"]
-        mapped = [f"+{ref}:{_kept_as(ref)}" for ref in refs]
+        mapped = [f"+{there}:{_kept_as(ref)}" for ref, there in wanted.items()]
         with _reaching(self.source) as (options, environment, fds):
             try:
                 git(
@@ -350,7 +399,7 @@ class Mirror:
             except GitFailed as error:
                 if "mismatched algorithms" in error.detail:
                     self._create("sha256")
-                    return self._fetch(refs, cancel)
+                    return self._fetch(wanted, cancel)
                 detail = error.detail or str(error)
                 what = "the remote could not be fetched"
                 raise RemoteFailed(what, detail, killed=error.killed) from None
@@ -365,14 +414,21 @@ class Mirror:
         git(["init", "--quiet", "--bare", template, f"--object-format={algorithm}"], cwd=beside)
         beside.rename(self.path)
 
-    def _tips(self, refs: list[str]) -> dict[str, Tip]:
+    def _tips(self, refs: list[str]) -> Tips:
         if not refs:
             return {}
-        form = "--format=%(refname)%00%(objectname)%00%(contents:subject)%00%(authorname)"
         kept = {_kept_as(ref): ref for ref in refs}
-        lines = git(["for-each-ref", form, "--", *kept], cwd=self.path)
-        rows = (line.split("\0") for line in lines.split("\n") if line)
-        return {kept[name]: Tip(*facts) for name, *facts in rows}
+        lines = git(
+            ["for-each-ref", "--format=%(refname) %(objectname)", "--", *kept], cwd=self.path
+        )
+        rows = (line.split(" ") for line in lines.splitlines())
+        return {kept[name]: revision for name, revision in rows}
+
+    def describe(self, revision: Revision) -> tuple[str, str]:
+        """The first line of a commit's message, and its author."""
+        form = ["--no-patch", "--format=%s%x00%an", check_revision(revision), "--"]
+        subject, _, author = git(["show", *form], cwd=self.path).removesuffix("\n").partition("\0")
+        return subject, author
 
     def commits(self, old: Revision | None, new: Revision | None) -> tuple[Commit, ...]:
         """What `new` has and `old` has not, the newest first, a hundred at most."""

@@ -136,7 +136,7 @@ class Service:
                     await self._tracing.end()
         finally:
             self._cancel.set()
-            self.reconciler.close()
+            await self.reconciler.close()
             self.front.close()
             self.journal.close()
             for lock in self._path_locks.values():

@@ -61,7 +61,7 @@ class House:
         self.reconciler.track(self.targets)
 
     def stop(self) -> None:
-        self.reconciler.close()
+        self.runner.run(self.reconciler.close())
         self.journal.close()
 
     def restart(self) -> None:

@@ -34,7 +34,6 @@ from agent.model import (
     Reason,
     SyncRequest,
     Target,
-    Tip,
 )
 from agent.worker import Worker
 
@@ -73,7 +72,7 @@ class Syncs:
         if request.goal:
             task = plan.roll_back(state, world.tree, request.goal)
         else:
-            task = plan.decide(TARGET, state, world.tree, Tip(world.tip), request, 0.0)
+            task = plan.decide(TARGET, state, world.tree, world.tip, request, 0.0)
         if isinstance(task, plan.Nothing):
             return Synced(task.result, task.why)
         reason = request.reason if isinstance(task, plan.Deploy) else Reason.ROLLBACK

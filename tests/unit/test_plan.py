@@ -18,7 +18,6 @@ from agent.model import (
     SyncRequest,
     Target,
     TargetState,
-    Tip,
 )
 from agent.plan import Deploy, Ignored, Matched, Nothing, Restore, RollBack
 
@@ -195,7 +194,7 @@ def test_what_a_look_leads_to(
     expected: plan.Verdict,
 ) -> None:
     request = SyncRequest("shop", reason, force=force)
-    assert plan.decide(target(), state, head, Tip(tip), request, NOW) == expected
+    assert plan.decide(target(), state, head, tip, request, NOW) == expected
 
 
 def test_who_asked_is_explained() -> None:

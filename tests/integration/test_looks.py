@@ -1,0 +1,223 @@
+"""Looks at a real remote over smart HTTP: when it is asked in this process, and when git looks."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import lsrefs
+from agent.cancel import Cancel
+from agent.errors import RemoteFailed, Stopped
+from agent.looks import Looks
+from agent.lsrefs import Asker
+from agent.model import GitAccess, Secret, Source, Target
+from agent.repository import Mirror, Tips
+from tests.remotes import HttpRemote, Upstream, serve_http
+
+MAIN = "refs/heads/main"
+ASKED = ["POST /shop.git/git-upload-pack"]
+FETCHED = ["GET /shop.git/info/refs?service=git-upload-pack", "POST /shop.git/git-upload-pack"]
+
+
+class House:
+    """Looks at one remote for one target, in a folder of its own."""
+
+    def __init__(self, root: Path, remote: HttpRemote) -> None:
+        self.root = root
+        self.remote = remote
+        self.runner = asyncio.Runner()
+        self.target = Target("shop", remote.url(), "main", root / "srv", None, 60.0)
+        self.start()
+
+    def start(self) -> None:
+        self.cancel = Cancel()
+        self.looks = Looks(self.root / "mirrors", self.cancel)
+        self.looks.track([self.target])
+
+    def stop(self) -> None:
+        self.runner.run(self.looks.close())
+        self.cancel.close()
+
+    def look(self) -> tuple[str | None, list[str]]:
+        """What a look sees, and which requests it took."""
+        self.remote.requests.clear()
+        tips = self.runner.run(self.looks.look(self.target.source))
+        return tips[MAIN], list(self.remote.requests)
+
+    @property
+    def mirror(self) -> Mirror:
+        return self.looks.mirror(self.target.source)
+
+
+@pytest.fixture
+def house(tmp_path: Path, http_remote: HttpRemote) -> Iterator[House]:
+    one = House(tmp_path, http_remote)
+    yield one
+    one.stop()
+    one.runner.close()
+
+
+def test_a_remote_without_news_is_asked_once_and_git_stays_out(
+    house: House, upstream: Upstream
+) -> None:
+    a = upstream.commit({"a": "1"})
+    assert house.look() == (a, ASKED + FETCHED)
+    assert house.look() == (a, ASKED)
+    b = upstream.commit({"a": "2"})
+    assert house.look() == (b, ASKED + FETCHED)
+    assert house.mirror.history(b) == {a, b}
+    assert house.look() == (b, ASKED)
+
+
+def test_after_a_restart_it_is_known_what_was_fetched(house: House, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    house.look()
+    for pack in (lambda: None, house.mirror.tidy, lambda: pack_refs(house.mirror)):
+        pack()
+        house.stop()
+        house.start()
+        assert house.look() == (a, ASKED)
+
+
+def pack_refs(mirror: Mirror) -> None:
+    from tests.remotes import git
+
+    git("pack-refs", "--all", cwd=mirror.path)
+
+
+def test_a_rewritten_and_a_deleted_branch(house: House, upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    house.look()
+    b = upstream.force_push({"b": "1"})
+    seen, requests = house.look()
+    assert (seen, requests[:3]) == (b, ASKED + FETCHED)
+    upstream.delete_branch("main")
+    assert house.look() == (None, ASKED)
+    assert house.mirror.kept([MAIN]) == {MAIN: None}
+    assert house.look() == (None, ASKED)
+
+
+def test_what_is_doubted_is_fetched_by_git(house: House, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    house.look()
+    house.looks.doubt(house.target.source)
+    seen, requests = house.look()
+    assert seen == a
+    assert FETCHED[0] in requests
+    assert house.look() == (a, ASKED)
+
+
+def test_a_mirror_that_is_gone_is_made_again(house: House, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    house.look()
+    shutil.rmtree(house.mirror.path)
+    assert house.look() == (a, ASKED + FETCHED)
+    assert house.mirror.history(a) == {a}
+
+
+@pytest.mark.parametrize("odd", ["redirect_to", "token"])
+def test_where_the_answer_is_odd_git_has_the_word(
+    house: House, upstream: Upstream, odd: str
+) -> None:
+    upstream.commit({"a": "1"})
+    house.look()
+    setattr(house.remote, odd, "https://127.0.0.1:9")
+    with pytest.raises(RemoteFailed):
+        house.look()
+    assert FETCHED[0] in house.remote.requests
+
+
+def test_a_branch_that_has_just_moved_on_is_fetched_by_name(
+    house: House, upstream: Upstream
+) -> None:
+    a = upstream.commit({"a": "1"})
+    assert house.mirror.fetch([MAIN], {MAIN: "c" * 40}) == {MAIN: a}
+
+
+def test_two_branches_are_asked_for_together(house: House, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    upstream.push("next")
+    other = Target("next", house.remote.url(), "next", house.root / "n", None, 60.0)
+    missing = Target("gone", house.remote.url(), "gone", house.root / "g", None, 60.0)
+    house.looks.track([house.target, other, missing])
+    assert house.look() == (a, ASKED + FETCHED)
+    assert house.look() == (a, ASKED)
+    seen = [house.looks.seen(one) for one in (house.target, other, missing)]
+    assert seen == [a, a, None]
+
+
+def test_a_stop_ends_a_look_that_hangs(house: House, upstream: Upstream) -> None:
+    house.remote.hang = True
+
+    async def look() -> None:
+        looking = asyncio.create_task(house.looks.look(house.target.source))
+        await asyncio.to_thread(house.remote.asked.wait, 10)
+        house.cancel.set()
+        await looking
+
+    with pytest.raises(Stopped):
+        house.runner.run(look())
+
+
+# ---- the asking alone -------------------------------------------------------------------------
+
+
+def ask(source: Source) -> Tips | None:
+    async def once() -> Tips | None:
+        asker = Asker()
+        try:
+            return await asker.ask(source, [MAIN])
+        finally:
+            await asker.close()
+
+    with asyncio.Runner() as runner:
+        return runner.run(once())
+
+
+def test_other_remotes_are_not_asked(upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    assert ask(Source(upstream.url)) is None
+    assert ask(Source("ssh://127.0.0.1:9/shop.git")) is None
+
+
+def test_the_token_is_sent_there_and_nowhere_else(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    a = upstream.commit({"a": "1"})
+    file = tmp_path / "token"
+    source = Source(http_remote.url(), GitAccess(Secret("a token", path=file)))
+    http_remote.token = "the token"
+    file.write_text("another\n")
+    assert ask(source) is None
+    file.write_text("the token\n")
+    assert ask(source) == {MAIN: a}
+    file.unlink()
+    assert ask(source) is None
+    file.write_text("the token\n")
+    with serve_http(tmp_path) as elsewhere:
+        http_remote.redirect_to = f"http://localhost:{elsewhere.port}"
+        assert ask(source) is None
+        assert elsewhere.requests == []
+
+
+def test_a_remote_that_hangs_has_its_time(
+    upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lsrefs, "_DEADLINE", 0.2)
+    http_remote.hang = True
+    assert ask(Source(http_remote.url())) is None
+
+
+def test_too_long_an_answer_is_none(
+    upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.commit({"a": "1"})
+    monkeypatch.setattr(lsrefs, "_MOST_BYTES", 10)
+    assert ask(Source(http_remote.url())) is None
+
+
+def test_nobody_listens() -> None:
+    assert ask(Source("http://127.0.0.1:9/shop.git")) is None
+    assert ask(Source("https://127.0.0.1:9/shop.git")) is None
