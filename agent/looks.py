@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from agent.cancel import Cancel
 from agent.lsrefs import Asker
+from agent.mirror import Mirror, Tips
 from agent.model import Revision, Source, Target
-from agent.repository import Mirror, Tips
 
 T = TypeVar("T")
 _LOOKS_AT_ONCE = 8

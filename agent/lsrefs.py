@@ -21,8 +21,8 @@ import structlog
 from agent import __version__
 from agent.errors import AgentError
 from agent.kinds import reveal
+from agent.mirror import Tips
 from agent.model import REVISION, Revision, Source
-from agent.repository import Tips
 
 if TYPE_CHECKING:
     import httpx

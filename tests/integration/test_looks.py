@@ -12,9 +12,9 @@ from agent.cancel import Cancel
 from agent.errors import RemoteFailed, Stopped
 from agent.looks import Looks
 from agent.lsrefs import Asker
+from agent.mirror import Mirror, Tips
 from agent.model import GitAccess, Secret, Source, Target
-from agent.repository import Mirror, Tips
-from tests.remotes import HttpRemote, Upstream, serve_http
+from tests.remotes import HttpRemote, Upstream, git, serve_http
 
 MAIN = "refs/heads/main"
 ASKED = ["POST /shop.git/git-upload-pack"]
@@ -82,7 +82,6 @@ def test_after_a_restart_it_is_known_what_was_fetched(house: House, upstream: Up
 
 
 def pack_refs(mirror: Mirror) -> None:
-    from tests.remotes import git
 
     git("pack-refs", "--all", cwd=mirror.path)
 

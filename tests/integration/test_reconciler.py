@@ -853,7 +853,7 @@ def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
 def test_targets_on_one_repository_share_a_mirror_and_a_look(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent.repository import Mirror
+    from agent.mirror import Mirror
 
     fetches: list[list[str]] = []
     real: Callable[..., Any] = Mirror.fetch

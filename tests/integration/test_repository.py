@@ -12,8 +12,9 @@ import pytest
 from agent import repository
 from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed, Stopped
+from agent.mirror import Mirror
 from agent.model import GitAccess, Secret, Source
-from agent.repository import Mirror, list_branches, without_credentials
+from agent.repository import list_branches, without_credentials
 from agent.worktree import WorkTree
 from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http
 
@@ -331,7 +332,7 @@ def test_a_broken_mirror_is_not_mistaken_for_the_repository_that_it_lies_in(
     mirror = Mirror(Source(http_remote.url()), tmp_path / "mirrors")
     mirror.fetch([MAIN])
     _lose(mirror.path)
-    assert mirror.fetch([MAIN])[MAIN].revision == a
+    assert mirror.fetch([MAIN])[MAIN] == a
     assert not (tmp_path / ".git" / "refs" / "tracked").exists()
 
 
