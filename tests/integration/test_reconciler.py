@@ -860,7 +860,7 @@ def test_targets_on_one_repository_share_a_mirror_and_a_look(
     monkeypatch.setattr(
         Mirror,
         "fetch",
-        lambda self, refs, cancel: fetches.append(sorted(refs)) or real(self, refs, cancel),
+        lambda self, refs, *rest: fetches.append(sorted(refs)) or real(self, refs, *rest),
     )
     house.upstream.commit({"a": "1"})
     house.upstream.push("next")
