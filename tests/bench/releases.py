@@ -13,7 +13,7 @@ from unittest.mock import patch
 import structlog
 
 from agent import trees
-from agent.repository import Mirror
+from agent.mirror import Mirror
 from agent.trees import Releases
 from tests.bench.large import Large
 from tests.bench.settings import Effort

@@ -95,7 +95,7 @@ def run(root: Path, times: int, seed: int = 1) -> Figures:
         figures.stuck += stuck or not _comes_live(target, tip, sync)
         _live_in(target.path)
         shutil.rmtree(root / "state" / "saved", ignore_errors=True)
-    reconciler.close()
+    runner.run(reconciler.close())
     journal.close()
     cancel.close()
     runner.close()

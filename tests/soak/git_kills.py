@@ -162,7 +162,7 @@ class Site:
         return found == {"n": str(self._n), **self._content}
 
     def close(self) -> None:
-        self._reconciler.close()
+        self._runner.run(self._reconciler.close())
         self._journal.close()
         self._cancel.close()
         self._runner.close()
