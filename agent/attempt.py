@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 class Trees(Protocol):
-    """A target's trees on disk, as its strategy has them (`releases`)."""
+    """A target's trees on disk, as its strategy has them (`inplace`, `releases`)."""
 
     moved: bool
     """Whether what is live may be something else than before."""

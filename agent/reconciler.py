@@ -22,6 +22,7 @@ from agent import hooks, plan
 from agent.attempt import Attempt, Synced, Trees
 from agent.cancel import Cancel
 from agent.errors import AgentError, RemoteFailed, Stopped
+from agent.inplace import InPlace
 from agent.journal import Journal
 from agent.looks import Looks
 from agent.model import (
@@ -34,8 +35,7 @@ from agent.model import (
     SyncRequest,
     Target,
 )
-from agent.releases import InPlace
-from agent.trees import Releases
+from agent.releases import Releases
 
 T = TypeVar("T")
 log = structlog.get_logger()

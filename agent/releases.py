@@ -1,192 +1,320 @@
-"""Trees on disk. In-place: the target's path is one ordinary clone, moved by every deployment.
+"""The releases strategy: a tree a revision, and one link that says which of them is live.
 
-What somebody changed by hand is never lost and never blocks: before the tree moves it is saved
-under the state folder, and named.
+Under the target's path: `current`, a link that is switched by one rename; `releases/`, each named
+after its revision; `shared/`, what every release has in common. What git and the agent need to know
+of a release (git's index, whether its build went well) is under the state folder, so that nothing
+of it is ever served.
+
+A tree that nobody needs any more becomes the *spare*: cleaned after a deployment, when nobody
+waits, it is the next revision after a few writes. Its place is a rename away from a release's.
 """
 
+import ctypes
+import errno
+import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import structlog
 
 from agent.cancel import Cancel
-from agent.errors import GitFailed
-from agent.model import Revision, Target
-from agent.rebuild import Supplies
-from agent.worktree import WorkTree
+from agent.difference import NotWorthIt
+from agent.errors import AgentError, RevisionFault
+from agent.inside import Inside
+from agent.model import REVISION, Revision, Target
+from agent.plaintree import PlainTree, list_changed
 
-_NAMED = 10
 log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What was found changed by hand, and where it is kept."""
-
-    paths: tuple[str, ...]
-    folder: Path
-
-    def __str__(self) -> str:
-        named = ", ".join(self.paths[:_NAMED])
-        more = len(self.paths) - _NAMED
-        return f"{named}{f' and {more} more' if more > 0 else ''} (kept in {self.folder})"
+_SPARE = ".spare"
+_GONE = ".gone-"
 
 
-class InPlace:
-    """The tree of an in-place target. One deployment at a time uses it."""
+class Releases:
+    """The releases of one target, for one deployment at a time.
 
-    atomic = False
-    """What is live changes with `prepare` already."""
+    Nobody touches the releases of the revisions in `protected`: what is live, the last good one.
+    """
 
-    def __init__(self, target: Target, saved: Path, mirror: Path) -> None:
-        self.tree = target.path
+    atomic = True
+    """What is live changes in one step, `switch`."""
+
+    def __init__(
+        self, target: Target, state: Path, mirror: Path, protected: Iterable[Revision] = ()
+    ) -> None:
         self.moved = False
-        """Whether what is live may be something else than before."""
-        self._mirror = mirror
         self._target = target
-        self._saved = saved
-        self._work = WorkTree(target.path)
+        self._mirror = mirror
+        self._protected = frozenset(protected)
+        self._link = target.path / "current"
+        self._releases = target.path / "releases"
+        self._shared = target.path / "shared"
+        self._state = state / target.name
+        self._name = ""
+        self._fresh = False
+
+    @property
+    def tree(self) -> Path:
+        return self._releases / self._name
 
     def head(self) -> Revision | None:
-        """The revision found in the tree."""
-        return self._work.head() if self._work.exists() else None
+        """The revision of the release that is live."""
+        name = self._live_name()
+        return _revision(name) if name else None
 
-    def repair(self) -> None:
-        """After a deployment that was killed: remove the locks its git left."""
-        if self._work.exists():
-            self._work.unlock()
-
-    def tidy(self) -> None:
-        """Have git pack what many deployments have left. Harmless while one runs."""
-        self._work.tidy()
-
-    def find_built(self, _revision: Revision) -> bool:
-        """Never: the one tree has to be moved, and built again."""
-        return False
-
-    def prepare(self, revision: Revision, deployment: str, cancel: Cancel) -> str:
-        """Make the tree `revision`; gives what was found changed by hand, and where it is kept."""
-        was, before = self.moved, self.head()
-        self.receive(revision, cancel)
-        saved = self.save_changes(revision, deployment)
-        if saved:
-            log.warning("tree.changed_by_hand", target=self._target.name, saved=str(saved))
-        self.moved = True
+    def _live_name(self) -> str | None:
         try:
-            self.move(revision, cancel)
-        except (GitFailed, OSError):
-            # The host's fault, such as a full disk or a lock: often nothing has moved yet.
-            self.moved = was or not self.is_whole(before)
-            raise
-        found = [f"changed by hand and saved: {saved}"] if saved else []
-        if self._work.rebuilt:
-            found += [f"its .git was damaged and made anew, the old one is {self._work.rebuilt}"]
-        return "; ".join(found)
+            to = self._link.readlink()
+        except OSError:
+            return None
+        return to.name if _revision(to.name) and self.path_of(to.name).is_dir() else None
+
+    def path_of(self, name: str) -> Path:
+        return self._releases / name
+
+    # ---- a tree for a revision --------------------------------------------------------------
+
+    def find_built(self, revision: Revision) -> bool:
+        """Take the release that was built for `revision` before, if it is still there."""
+        names = [name for name in self._names() if _revision(name) == revision]
+        built = [name for name in names if self._is_built(name)]
+        if not built:
+            return False
+        live = self._live_name()
+        self._name = live if live in built else max(built, key=self._built_at)
+        self._fresh = False
+        return True
+
+    def prepare(self, revision: Revision, _deployment: str, cancel: Cancel) -> str:
+        """A tree of exactly `revision` that is not live yet; gives how it was made."""
+        self._name = self._free_name(revision)
+        self._fresh = True
+        self._releases.mkdir(parents=True, exist_ok=True)
+        self._folder().mkdir(mode=0o750, parents=True, exist_ok=True)
+        how = self._make(revision, cancel)
+        self._link_shared()
+        return how
+
+    def _make(self, revision: Revision, cancel: Cancel) -> str:
+        tree = PlainTree(self._mirror, self.tree, self._folder() / "index")
+        old = None if self.tree.exists() else self._take_spare()
+        if old:
+            try:
+                tree.bring_forward(old, revision, cancel)
+                return f"brought forward from {old[:12]}"
+            except NotWorthIt as reason:
+                log.info("tree.checked_out", target=self._target.name, because=str(reason))
+        self.tree.mkdir(exist_ok=True)
+        tree.check_out(revision, self._reuse(self.tree), cancel)
+        return "checked out"
+
+    def _free_name(self, revision: Revision) -> str:
+        """The revision, with a number behind it while that name is a release nobody may touch."""
+        live, number, name = self._live_name(), 1, revision
+        while name == live or (_revision(name) in self._protected and self._is_built(name)):
+            number += 1
+            name = f"{revision}-{number}"
+        return name
+
+    def _take_spare(self) -> Revision | None:
+        """Move the spare to where the tree belongs; its revision if it is known to be clean."""
+        spare = self.path_of(_SPARE)
+        if not spare.is_dir():
+            return None
+        clean, revision = self._folder(_SPARE, "clean"), ""
+        with suppress(FileNotFoundError):
+            revision = clean.read_text()
+            # From here on, whatever happens, nobody takes it for clean.
+            clean.unlink()
+        with suppress(FileNotFoundError):
+            self._folder(_SPARE, "index").rename(self._folder() / "index")
+        spare.rename(self.tree)
+        return revision if REVISION.fullmatch(revision) else None
+
+    def _reuse(self, tree: Path) -> list[str]:
+        """What may stay of what hooks left: real files and folders, and no links."""
+        with Inside(tree) as inside:
+            kept = []
+            for entry in self._target.reuse:
+                mode = inside.mode(os.fsencode(entry.rstrip("/")))
+                if mode is not None and not stat.S_ISLNK(mode):
+                    kept.append(entry.rstrip("/"))
+        return kept
+
+    # ---- what is shared ---------------------------------------------------------------------
+
+    def _link_shared(self) -> None:
+        """Links to what all releases share, in the place of what the revision has there."""
+        if not self._target.shared:
+            return
+        self._shared.mkdir(exist_ok=True)
+        with Inside(self.tree) as inside:
+            for entry in self._target.shared:
+                try:
+                    self._link_one(inside, entry)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    raise RevisionFault(
+                        f"shared {entry}: the repository has a link or a file on the way to it"
+                    ) from error
+
+    def _link_one(self, inside: Inside, entry: str) -> None:
+        inner = os.fsencode(entry.rstrip("/"))
+        kept = self._shared / os.fsdecode(inner)
+        if not os.path.lexists(kept):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            self._begin_shared(inside, inner, entry, kept)
+        inside.remove(inner)
+        up = "../" * (inner.count(b"/") + 2)
+        inside.link(inner, os.fsencode(f"{up}shared/") + inner)
+
+    def _begin_shared(self, inside: Inside, inner: bytes, entry: str, kept: Path) -> None:
+        """The first time: what the revision has there, or else something empty."""
+        mode = inside.mode(inner)
+        if mode is not None and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            inside.move_out(inner, kept)
+        elif entry.endswith("/") or "." not in kept.name:
+            kept.mkdir()
+        else:
+            kept.touch(mode=0o640)
+
+    # ---- live -------------------------------------------------------------------------------
 
     def switch(self) -> None:
-        """Nothing: it is live already."""
+        """Make the tree live, in one rename that a reader sees whole or not at all."""
+        if not self.tree.is_dir():
+            raise AgentError(f"{self.tree} is gone; did a hook remove it?")
+        if self._link.exists() and not self._link.is_symlink():
+            raise AgentError(f"{self._link} is there and is no link; move it away")
+        _write_out(self.tree)
+        self._folder().mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._folder(self._name, "built").touch()
+        beside = self._link.with_name(".current-new")
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(f"releases/{self._name}")
+        self.moved = True
+        beside.rename(self._link)
+        _write_out_folder(self._target.path)
 
     def give_up(self) -> None:
-        """Nothing is kept of a tree that did not do."""
+        """The tree did not do, whatever was built for it: nobody goes back to it."""
+        if self._fresh:
+            self._folder(self._name, "built").unlink(missing_ok=True)
 
     def take_down(self) -> None:
-        """Nothing: the first tree stays as it is, to be looked at."""
-
-    def prune(self, _cancel: Cancel) -> None:
-        """Nothing: there is one tree."""
-
-    def receive(self, revision: Revision, cancel: Cancel) -> None:
-        """Have `revision` in the clone; what is live does not change yet."""
-        self._work.mend_from(Supplies(self._target.repo, self._mirror, revision))
-        if not self._work.exists():
-            self._work.create(self._target.repo, revision)
-        if not self._work.has(revision):
-            self._work.receive(self._mirror, self._target.ref, revision, cancel)
-
-    def save_changes(self, revision: Revision, name: str) -> Saved | None:
-        """Save what a move to `revision` would overwrite, as `name`; None if there is nothing."""
-        folder = self._saved / self._target.name / name
-        head = self._work.head()
-        changed: list[str] = []
-        gone: list[str] = []
-        if head:
-            tracked = self._save_tracked(folder)
-            # No patch has what lies where a file was taken away or forgotten.
-            gone = [path for path, how in tracked.items() if "D" in how]
-            changed = [*tracked, *self._save_commit(revision, name)]
-        for path in self._in_the_way([*gone, *self._work.added(head, revision)]):
-            _copy(self.tree / path, folder / "files" / path)
-            changed.append(path)
-        return Saved(tuple(dict.fromkeys(changed)), folder) if changed else None
-
-    def _save_tracked(self, folder: Path) -> dict[str, str]:
-        changed = self._work.changed_by_hand()
-        if changed:
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            self._work.save_patch(folder / "changes.patch")
-        return changed
-
-    def _save_commit(self, revision: Revision, name: str) -> list[str]:
-        """A commit made by hand in the tree gets a branch, if nothing else would remember it."""
-        if self._work.head() == revision or not self._work.unpublished():
-            return []
-        return [f"a commit, now branch {self._work.keep_commit(name)}"]
-
-    def _in_the_way(self, added: list[str]) -> Iterator[str]:
-        """Untracked things where the new revision has a path that the old one has not."""
-        seen: set[str] = set()
-        for path in added:
-            for blocking in self._blocking(path):
-                if blocking not in seen:
-                    seen.add(blocking)
-                    yield blocking
-
-    def _blocking(self, path: str) -> Iterator[str]:
-        *folders, _ = (str(parent) for parent in reversed(PurePosixPath(path, "x").parents))
-        for folder in folders[1:]:
-            mode = _mode(self.tree / folder)
-            if mode is None:
-                return
-            if not stat.S_ISDIR(mode):
-                yield folder
-                return
-        if _mode(self.tree / path) is not None:
-            yield path
-
-    def move(self, revision: Revision, cancel: Cancel) -> None:
-        """Make the tree `revision`. What is not tracked, and not in the way, stays."""
-        self._work.checkout(revision, cancel)
-
-    def is_whole(self, revision: Revision | None) -> bool:
-        """Whether the tree is exactly `revision`, as after a move that failed before it began."""
-        try:
-            return self._work.head() == revision and not self._work.changed_by_hand()
-        except GitFailed:
-            return False
+        """Have nothing live, as it was before the first release, which did not do."""
+        self._link.unlink(missing_ok=True)
 
     def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
         """Write the paths in which `old` and `new` differ to the file `to`, one a line."""
-        known = old if old and self._work.has(old) else None
-        self._work.list_changed(known, new, to)
+        list_changed(self._mirror, old, new, to)
+
+    # ---- afterwards -------------------------------------------------------------------------
+
+    def repair(self) -> None:
+        """After a deployment that was killed: nothing to do, its tree is made anew."""
+
+    def tidy(self) -> None:
+        """Nothing: the mirror is all that git packs."""
+
+    def prune(self, cancel: Cancel) -> None:
+        """Keep the newest releases, what is live and the last good one; make a spare of another.
+
+        Interrupted at any point, the next call goes on.
+        """
+        leaving = self._leaving()
+        if leaving and not self.path_of(_SPARE).exists():
+            self._retire(leaving.pop(0))
+        for name in leaving:
+            self.path_of(name).rename(self.path_of(_GONE + name))
+        for gone in self._releases.glob(f"{_GONE}*"):
+            shutil.rmtree(gone, ignore_errors=True)
+            if gone.exists():
+                log.warning("tree.not_removed", target=self._target.name, tree=str(gone))
+        for folder in self._state.glob("*"):
+            if folder.name != _SPARE and not self.path_of(folder.name).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        self._clean_spare(cancel)
+
+    def _leaving(self) -> list[str]:
+        """The releases that nobody needs any more: first those that never were live."""
+        live, names = self._live_name(), self._names()
+        built = sorted(filter(self._is_built, names), key=self._built_at, reverse=True)
+        staying = {_revision(name): name for name in reversed(built)}
+        kept = {live, *(staying.get(revision) for revision in self._protected)}
+        others = [name for name in built if name not in kept]
+        room = max(0, self._target.keep - len(kept - {None}))
+        unbuilt = [name for name in names if name not in built and name != live]
+        return unbuilt + others[room:]
+
+    def _retire(self, name: str) -> None:
+        """Make a release the spare. Its mark goes first, so that it is never taken for built."""
+        self._folder(name, "built").unlink(missing_ok=True)
+        spare = self._folder(_SPARE)
+        spare.mkdir(mode=0o750, parents=True, exist_ok=True)
+        (spare / "clean").unlink(missing_ok=True)
+        (spare / "revision").write_text(_revision(name) or "")
+        with suppress(FileNotFoundError):
+            self._folder(name, "index").rename(spare / "index")
+        self.path_of(name).rename(self.path_of(_SPARE))
+
+    def _clean_spare(self, cancel: Cancel) -> None:
+        """Have the spare exactly a revision again, so that the next begins with a difference."""
+        spare, folder = self.path_of(_SPARE), self._folder(_SPARE)
+        if not spare.is_dir() or (folder / "clean").exists():
+            return
+        with Inside(spare) as inside:
+            for entry in self._target.shared:
+                with suppress(OSError):
+                    inside.remove(os.fsencode(entry.rstrip("/")))
+        revision = (folder / "revision").read_text()
+        tree = PlainTree(self._mirror, spare, folder / "index")
+        tree.check_out(revision, self._reuse(spare), cancel)
+        if not tree.has_filters():
+            (folder / "clean").write_text(revision)
+
+    # ---- names ------------------------------------------------------------------------------
+
+    def _names(self) -> list[str]:
+        try:
+            return [one.name for one in os.scandir(self._releases) if _revision(one.name)]
+        except FileNotFoundError:
+            return []
+
+    def _folder(self, *inner: str) -> Path:
+        """Where the agent keeps what it knows of a release, by default of the one in hand."""
+        return self._state.joinpath(*(inner or (self._name,)))
+
+    def _is_built(self, name: str) -> bool:
+        return self._folder(name, "built").exists()
+
+    def _built_at(self, name: str) -> float:
+        return self._folder(name, "built").stat().st_mtime
 
 
-def _mode(path: Path) -> int | None:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return path.lstat().st_mode
-    return None
+def _revision(name: str) -> Revision | None:
+    """The revision that a release's name says."""
+    revision = name.partition("-")[0]
+    return revision if REVISION.fullmatch(revision) else None
 
 
-def _copy(source: Path, to: Path) -> None:
-    """Copy a file, a link as a link, or a whole folder; sockets and the like are passed over."""
-    to.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-    mode = source.lstat().st_mode
-    if stat.S_ISDIR(mode):
-        to.mkdir(mode=0o750, exist_ok=True)
-        for inner in source.iterdir():
-            _copy(inner, to / inner.name)
-    elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-        shutil.copy2(source, to, follow_symlinks=False)
+def _write_out(tree: Path) -> None:
+    """Have the tree on the disk before it is live, also what hooks wrote (syncfs(2))."""
+    folder = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(folder):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(tree))
+    finally:
+        os.close(folder)
+
+
+def _write_out_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

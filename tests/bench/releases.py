@@ -12,9 +12,9 @@ from unittest.mock import patch
 
 import structlog
 
-from agent import trees
+from agent import releases
 from agent.mirror import Mirror
-from agent.trees import Releases
+from agent.releases import Releases
 from tests.bench.large import Large
 from tests.bench.settings import Effort
 from tests.bench.table import TOLD, Row, at_most, under
@@ -27,7 +27,7 @@ _PARTS = (
     (Mirror, "fetch", "the fetch"),
     (Releases, "prepare", "the tree brought forward"),
     (Releases, "list_changed", "the list of changed files"),
-    (trees, "_write_out", "written out to the disk"),
+    (releases, "_write_out", "written out to the disk"),
 )
 
 

@@ -25,7 +25,7 @@ from agent.model import (
     SyncRequest,
     TargetState,
 )
-from agent.trees import Releases
+from agent.releases import Releases
 from tests.house import House
 from tests.remotes import Upstream
 
