@@ -224,7 +224,7 @@ def _troubles(report: TargetReport, now: float) -> Iterable[Trouble]:
         yield Trouble(_paused(report.paused, now), "Resuming lets out what was pushed meanwhile.")
     if report.retry_at is not None:
         when = span(max(0.0, report.retry_at - now))
-        yield Trouble(f"A hook could not now; it is tried again in {when}.", "")
+        yield Trouble(f"A hook said that it could not now; tried again in {when}.", "")
     if report.look and report.look.result in ("error", "no-branch"):
         yield Trouble(printable(report.look.why), "It is tried again by itself.")
 

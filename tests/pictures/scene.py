@@ -76,7 +76,7 @@ def _write(journal: Journal, cast: Cast, at: float, chance: random.Random) -> No
         number, cast.name, revision, None, Reason.PUSH, "push: the branch moved", 1, at,
         subject=chance.choice(_SUBJECTS), author=chance.choice(_AUTHORS),
     )  # fmt: skip
-    journal.begin(one, wish.id, clears_hold=True)
+    journal.begin(one, wish, clears_holds=True)
     bad = chance.random() < cast.fails
     outcome = Outcome.ROLLED_BACK if bad else Outcome.DEPLOYED
     detail = "verify hook check-http: exit 1" if bad else ""

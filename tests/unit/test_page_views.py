@@ -74,7 +74,7 @@ def test_a_repository_without_what_everybody_knows(repo: str, shown: str) -> Non
         ({"state": State.BROKEN, "last": replace(deployment(), detail="no way back")},
          ["Broken: no way back"]),
         ({"state": State.RETRYING, "retry_at": NOW + 40},
-         ["A hook could not now; it is tried again in 40 s."]),
+         ["A hook said that it could not now; tried again in 40 s."]),
         ({"state": State.ERROR, "look": LookReport("error", "remote\x1bdown", NOW)},
          ["remote�down"]),
         ({"state": State.PAUSED, "paused": Pause(NOW - 60, "ada", NOW + 60, "the fair")},
