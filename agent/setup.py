@@ -17,7 +17,9 @@ import msgspec
 from agent import sender
 from agent.config import Settings
 from agent.errors import AgentError, RemoteFailed
+from agent.installation import SECRET
 from agent.model import Target
+from agent.places import SYSTEM_CONFIG
 from agent.repository import list_branches
 
 _CONFIG = """\
@@ -32,7 +34,7 @@ bind = "127.0.0.1:9000"        # put a TLS proxy in front, or "0.0.0.0:9000"
 interval = "3m"
 
 [webhooks.github]              # POST /webhook/github
-secret = {{ file = {secret} }}
+secret = {{ {secret} }}
 
 [targets.{name}]
 repo = {repo_toml}
@@ -65,7 +67,7 @@ In GitHub: the repository's Settings > Webhooks > Add webhook
 The secret is shown this once; it is also in the file above.
 
 Next:  gitops-agent check --config {file}
-       gitops-agent run --config {file}
+       {then}
 """
 
 
@@ -98,19 +100,23 @@ def write(wish: Wish) -> str:
     """
     file = wish.file.absolute()
     folder = file.parent
-    secret_file = folder / "webhook-secret"
+    secret_file = SECRET if file == SYSTEM_CONFIG else folder / "webhook-secret"
     hook = folder / "deploy_hooks" / "announce"
     for one in (file, secret_file):
         if one.exists():
             raise AgentError(f"{one} is there already; move it away, or name another with --config")
     secret = secrets.token_urlsafe(32)
     hook.parent.mkdir(parents=True, exist_ok=True)
+    secret_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     create(secret_file, secret + "\n", 0o600)
     if not hook.exists():
         create(hook, _HOOK, 0o755)
     create(file, _filled_in(wish, secret_file), 0o644)
     url = (wish.url or "https://YOUR-HOST").rstrip("/")
-    return _FORM.format(file=file, secret_file=secret_file, hook=hook, url=url, secret=secret)
+    then = "gitops-agent install" if file == SYSTEM_CONFIG else f"gitops-agent run --config {file}"
+    return _FORM.format(
+        file=file, secret_file=secret_file, hook=hook, url=url, secret=secret, then=then
+    )
 
 
 def _filled_in(wish: Wish, secret_file: Path) -> str:
@@ -119,7 +125,11 @@ def _filled_in(wish: Wish, secret_file: Path) -> str:
         branch=wish.branch,
         path=wish.path,
         name=wish.target,
-        secret=_toml(str(secret_file)),
+        secret=(
+            f"credential = {_toml(SECRET.name)}"
+            if secret_file == SECRET
+            else f"file = {_toml(str(secret_file))}"
+        ),
         repo_toml=_toml(wish.repo),
         branch_toml=_toml(wish.branch),
         path_toml=_toml(wish.path),

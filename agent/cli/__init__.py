@@ -5,7 +5,7 @@ from functools import partial
 import click
 
 from agent import __version__
-from agent.cli import doctor, host, look, steer
+from agent.cli import doctor, host, hosting, look, steer
 from agent.cli.base import Group
 
 _COMMANDS = (
@@ -14,6 +14,8 @@ _COMMANDS = (
     host.init,
     host.check,
     host.token,
+    hosting.install,
+    hosting.uninstall,
     doctor.doctor,
     look.status,
     look.history,
