@@ -24,8 +24,11 @@ from agent.model import (
     Revision,
     SyncRequest,
 )
+from agent.notices import Happening
+from agent.outbox import TABLES, Outbox
 from agent.plan import Ending
 from agent.records import Records
+from agent.rows import sound, to_deployment
 
 T = TypeVar("T")
 
@@ -90,11 +93,12 @@ class Journal(Records):
     def __init__(self, state_dir: Path) -> None:
         super().__init__(
             Database(
-                state_dir / "journal.db", _SCHEMA, SCHEMA_VERSION,
+                state_dir / "journal.db", _SCHEMA + TABLES, SCHEMA_VERSION,
                 state_dir / "agent.lock", "the state file",
             )
         )  # fmt: skip
         self._numbers = itertools.count(self._do(_highest_request) + 1)
+        self.outbox = Outbox(self._db)
 
     def close(self) -> None:
         """Finish what is queued, then let go of the file and of the state folder."""
@@ -180,7 +184,7 @@ class Journal(Records):
         """A deployment starts, for `request` and older ones: from here on its target is moving."""
 
         def work(db: sqlite3.Connection) -> None:
-            _interrupt(db, deployment.started_at, deployment.target)
+            self._interrupt(db, deployment.started_at, deployment.target)
             db.execute(
                 "INSERT INTO deployments (id, target, revision, previous, reason, why, attempt,"
                 " delivery, subject, author, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -215,8 +219,10 @@ class Journal(Records):
                     " WHERE target = ?",
                     (deployment.revision, deployment.attempt, deployment.target),
                 )
+            self.outbox.add(db, Happening(deployment, None), deployment.started_at)
 
         self._do(work)
+        self.outbox.ring()
 
     def step_begins(self, deployment: str, n: int, stage: str, name: str, now: float) -> None:
         """A step is about to be taken; only then is it."""
@@ -278,8 +284,10 @@ class Journal(Records):
             if ending.leaves:
                 _hold(db, deployment.target, ending.leaves, now)
                 _take_back(db, deployment, ending.leaves.revision)
+            self.outbox.add(db, _happening(db, deployment, ending), now)
 
         self._do(work)
+        self.outbox.ring()
 
     def end(self, deployment: str, now: float) -> None:
         """Its success or failure hooks are through as well."""
@@ -292,10 +300,20 @@ class Journal(Records):
     def recover(self, now: float) -> list[str]:
         """At start: what was running when the agent died was interrupted. Gives those ids."""
 
-        def work(db: sqlite3.Connection) -> list[str]:
-            return _interrupt(db, now, None)
+        return self._do(lambda db: self._interrupt(db, now, None))
 
-        return self._do(work)
+    def _interrupt(self, db: sqlite3.Connection, now: float, target: str | None) -> list[str]:
+        """Close what was left open, of one target or of all; gives the deployments' ids."""
+        rows = db.execute(
+            "SELECT * FROM deployments WHERE ended_at IS NULL AND target = coalesce(?, target)",
+            (target,),
+        )
+        left = list(sound(db, "deployments", rows, to_deployment))
+        for one in left:
+            _close(db, one, now)
+            if one.outcome is None:
+                self.outbox.add(db, Happening(one, Outcome.INTERRUPTED), now)
+        return [one.id for one in left]
 
     # ---- what a person says -----------------------------------------------------------------
 
@@ -323,7 +341,8 @@ class Journal(Records):
         return self.submit(work)
 
     def forget(self, before: float) -> list[str]:
-        """Drop what is older than `before`, but never a target's newest deployment.
+        """Drop what is older than `before`, but never a target's newest deployment, nor one that
+        somebody is still being told of.
 
         Gives the ids of the deployments dropped, whose logs can go too.
         """
@@ -332,7 +351,9 @@ class Journal(Records):
             db.execute("DELETE FROM requests WHERE made_at < ? AND done_at NOTNULL", (before,))
             db.execute("DELETE FROM looks WHERE at < ?", (before,))
             rows = db.execute(
-                "DELETE FROM deployments WHERE ended_at < ? AND started_at <"
+                "DELETE FROM deployments WHERE ended_at < ? AND id NOT IN"
+                " (SELECT deployment FROM notices UNION SELECT deployment FROM failing)"
+                " AND started_at <"
                 " (SELECT max(started_at) FROM deployments AS d WHERE d.target ="
                 " deployments.target) RETURNING id",
                 (before,),
@@ -344,25 +365,29 @@ class Journal(Records):
         return self._do(work)
 
 
-def _interrupt(db: sqlite3.Connection, now: float, target: str | None) -> list[str]:
-    """Close what was left open, of one target or of all; gives the deployments' ids."""
-    rows = db.execute(
-        "SELECT id FROM deployments WHERE ended_at IS NULL AND target = coalesce(?, target)",
-        (target,),
-    ).fetchall()
-    for (one,) in rows:
-        db.execute(
-            "UPDATE steps SET ended_at = ?, result = 'interrupted'"
-            " WHERE deployment = ? AND ended_at IS NULL",
-            (now, one),
-        )
-        db.execute(
-            "UPDATE deployments SET ended_at = ?, outcome = coalesce(outcome, 'interrupted'),"
-            " detail = CASE WHEN outcome IS NULL THEN 'the agent died' ELSE detail END"
-            " WHERE id = ?",
-            (now, one),
-        )
-    return [one for (one,) in rows]
+def _happening(db: sqlite3.Connection, deployment: Deployment, ending: Ending) -> Happening:
+    """What an ending means to others, now that the target's row says what is live."""
+    row = db.execute(
+        "SELECT live, retry FROM states WHERE target = ?", (deployment.target,)
+    ).fetchone()
+    live, retry = row or (None, None)
+    retrying = retry == deployment.revision
+    return Happening(deployment, ending.outcome, live, ending.step, retrying)
+
+
+def _close(db: sqlite3.Connection, deployment: Deployment, now: float) -> None:
+    """Nobody works on it any more; without an outcome it was interrupted."""
+    db.execute(
+        "UPDATE steps SET ended_at = ?, result = 'interrupted'"
+        " WHERE deployment = ? AND ended_at IS NULL",
+        (now, deployment.id),
+    )
+    db.execute(
+        "UPDATE deployments SET ended_at = ?, outcome = coalesce(outcome, 'interrupted'),"
+        " detail = CASE WHEN outcome IS NULL THEN 'the agent died' ELSE detail END"
+        " WHERE id = ?",
+        (now, deployment.id),
+    )
 
 
 def _highest_request(db: sqlite3.Connection) -> int:

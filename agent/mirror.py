@@ -12,7 +12,7 @@ import structlog
 from agent import repository
 from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed
-from agent.model import REVISION, Commit, Revision, Source
+from agent.model import MOST_COMMITS, REVISION, Commit, Revision, Source
 from agent.repository import (
     check_revision,
     clear_locks,
@@ -27,7 +27,6 @@ Tips = Mapping[str, Revision | None]
 """What branches, by their full names, are at; None for one that is not there."""
 
 _MOST_HISTORY = 5000
-_MOST_COMMITS = 100
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 # What a remote answers that does not serve a revision by its id, or not any more.
 _NOT_SERVED = re.compile(r"not our ref|unadvertised object|couldn't find remote ref")
@@ -195,7 +194,7 @@ class Mirror:
             return ()
         form = "--format=%H%x00%s%x00%an%x00%ct"
         without = [f"^{check_revision(old)}"] if old and self.has(old) else []
-        most = f"--max-count={_MOST_COMMITS}"
+        most = f"--max-count={MOST_COMMITS}"
         lines = repository.git(
             ["log", most, form, check_revision(new), *without, "--"], cwd=self.path
         )

@@ -266,6 +266,8 @@ class Ending:
     detail: str
     leaves: Hold | None = None
     """On what a person rolled back from: it is no goal of a later rollback either."""
+    step: str = ""
+    """The step that failed."""
 
 
 def ending_well(task: Task, deployment: Deployment) -> Ending:
@@ -291,12 +293,12 @@ def ending_badly(
         return Ending(Outcome.INTERRUPTED, Condition.MOVING, None, detail)
     if back and previous:
         detail = f"{detail}; and on the way back to {previous[:12]}, {back.step}: {back.cause}"
-        return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail)
+        return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail, step=failure.step)
     live = previous if moved else None
     if failure.canceled:
         return Ending(Outcome.CANCELED, Condition.SETTLED, live, detail)
     outcome = Outcome.ROLLED_BACK if moved and previous else Outcome.FAILED
-    return Ending(outcome, Condition.SETTLED, live, detail)
+    return Ending(outcome, Condition.SETTLED, live, detail, step=failure.step)
 
 
 def ending_of_restore(failure: Failure, revision: Revision) -> Ending:
@@ -305,8 +307,9 @@ def ending_of_restore(failure: Failure, revision: Revision) -> Ending:
     if failure.interrupted:
         return Ending(Outcome.INTERRUPTED, Condition.MOVING, None, detail)
     if failure.temporary:
-        return Ending(Outcome.FAILED, Condition.MOVING, None, detail)
-    return Ending(Outcome.BROKEN, Condition.BROKEN, None, f"back to {revision[:12]}: {detail}")
+        return Ending(Outcome.FAILED, Condition.MOVING, None, detail, step=failure.step)
+    detail = f"back to {revision[:12]}: {detail}"
+    return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail, step=failure.step)
 
 
 def hold_or_retry(

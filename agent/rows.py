@@ -10,8 +10,10 @@ import structlog
 from agent.model import (
     Condition,
     Deployment,
+    Failing,
     Hold,
     Look,
+    Notice,
     Outcome,
     Pause,
     Reason,
@@ -90,6 +92,30 @@ def steps(db: sqlite3.Connection, deployment: str) -> tuple[Step, ...]:
     return tuple(Step(*row) for row in rows)
 
 
+def to_notice(row: sqlite3.Row) -> Notice:
+    return Notice(
+        row["id"],
+        row["sink"],
+        row["target"],
+        row["deployment"],
+        Outcome(row["outcome"]) if row["outcome"] else None,
+        row["live"],
+        bool(row["recovered"]),
+        float(row["at"]),
+    )
+
+
+def to_failing(row: sqlite3.Row) -> Failing:
+    return Failing(
+        row["target"],
+        row["deployment"],
+        Outcome(row["outcome"]),
+        row["live"],
+        float(row["since"]),
+        float(row["at"]),
+    )
+
+
 def _time(value: Any) -> float | None:
     return None if value is None else float(value)
 
@@ -98,7 +124,7 @@ def sound(
     db: sqlite3.Connection, table: str, rows: Iterable[sqlite3.Row], decode: Callable[[Any], T]
 ) -> Iterator[T]:
     """The rows as values. One that makes no sense is put aside, so that it hurts only once."""
-    key = {"requests": "id", "deployments": "id", "states": "target", "looks": "at"}[table]
+    key = {"states": "target", "failing": "target", "looks": "at"}.get(table, "id")
     for row in list(rows):
         try:
             value = decode(row)
