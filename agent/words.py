@@ -49,3 +49,8 @@ def ago(at: float | None, now: float) -> str:
 def stamp(at: float) -> str:
     """Local time, to the second."""
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def moment(at: float) -> str:
+    """Local time with its zone, for whoever reads it elsewhere."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
