@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agent import kinds
+from agent import kinds, sinks
 from agent import places as host
 from agent.errors import ConfigError
 from agent.kinds import (
@@ -40,6 +40,7 @@ from agent.model import (
     GitAccess,
     Hook,
     Secret,
+    Sink,
     Stage,
     Strategy,
     Target,
@@ -72,6 +73,17 @@ class Settings:
     poll_jitter: float
     webhooks: Mapping[str, Webhook]
     targets: Mapping[str, Target]
+    sinks: Mapping[str, Sink]
+
+    def secrets(self) -> Iterator[Secret]:
+        """Every secret by its place, but for those of the webhooks, which are values already."""
+        for target in self.targets.values():
+            if target.access.token:
+                yield target.access.token
+        for sink in self.sinks.values():
+            for setting in sink.settings.values():
+                found = setting if isinstance(setting, tuple) else (setting,)
+                yield from (one for one in found if isinstance(one, Secret))
 
 
 MAIN = Branch("main")
@@ -170,6 +182,8 @@ class _File:
     metrics: _Metrics = _Metrics()
     poll: _Poll = _Poll()
     webhooks: dict[str, WebhookTable] = field(default_factory=dict)
+    notify: dict[str, Any] = field(default_factory=dict)
+    """Their shapes stand in `sinks`."""
 
 
 # ---- finding and loading ----------------------------------------------------------------------
@@ -199,10 +213,13 @@ def load(path: Path, environ: Mapping[str, str], *, apart: bool = False) -> Sett
     """
     document = parse(path)
     places = Places(path, document, environ)
-    file, faults = shaped(document, _File, readers(places, environ, webhook_secrets=not apart))
+    known = readers(places, environ, webhook_secrets=not apart)
+    file, faults = shaped(document, _File, known)
+    tables, of_sinks = sinks.read(document, known)
     faults += _shared_paths(document, places)
     faults += bad_names(document)
     faults += _only_for_releases(document)
+    faults += of_sinks
     if isinstance(document.get("targets", {}), dict) and not document.get("targets"):
         faults.append("targets: there is none; add a [targets.NAME] table with repo and path")
     control = places.control_socket
@@ -213,7 +230,7 @@ def load(path: Path, environ: Mapping[str, str], *, apart: bool = False) -> Sett
         )
     if faults or file is None:
         raise ConfigError(list(dict.fromkeys(faults)), str(path))
-    return _settings(file, places)
+    return _settings(file, places, tables)
 
 
 def control_socket(path: Path, environ: Mapping[str, str]) -> Path:
@@ -221,7 +238,7 @@ def control_socket(path: Path, environ: Mapping[str, str]) -> Path:
     return Places(path, parse(path), environ).control_socket
 
 
-def _settings(file: _File, places: Places) -> Settings:
+def _settings(file: _File, places: Places, tables: Mapping[str, sinks.Table]) -> Settings:
     targets: dict[str, Target] = {
         name: _target(name, one, file.poll) for name, one in file.targets.items()
     }
@@ -241,6 +258,7 @@ def _settings(file: _File, places: Places) -> Settings:
         poll_jitter=file.poll.jitter,
         webhooks=webhooks(file.webhooks),
         targets=targets,
+        sinks={name: sinks.sink(name, one, targets) for name, one in tables.items()},
     )
 
 
@@ -283,7 +301,7 @@ def _verify(one: _Verify | None) -> Verify | None:
 
 def bad_names(document: Mapping[str, Any]) -> Iterator[str]:
     """Targets and webhooks with names that cannot be typed or put into a URL."""
-    for kind in ("targets", "webhooks"):
+    for kind in ("targets", "webhooks", "notify"):
         tables = document.get(kind)
         for name, table in tables.items() if isinstance(tables, dict) else ():
             if not NAME.fullmatch(name):

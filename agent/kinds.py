@@ -240,6 +240,14 @@ def token_hash(value: object, _: object) -> TokenHash:
     return TokenHash(text)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 READERS: Mapping[Any, Callable[[object, object], Any]] = {
     str: string,
     int: whole_number,

@@ -4,7 +4,6 @@ Like those in `kinds`, each gives the value or raises ValueError, which never ha
 """
 
 import difflib
-import ipaddress
 import os
 import re
 import stat
@@ -189,16 +188,9 @@ def _url(text: str) -> str:
         raise ValueError(f"{parts.scheme}:// is not allowed; use https:// or ssh://")
     if parts.scheme != "file" and (not host or host.startswith("-")):
         raise ValueError("has no host")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not kinds.is_loopback(host):
         raise ValueError("http:// can be read and changed on its way; use https://")
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _private(path: Path) -> Path:

@@ -61,6 +61,7 @@ def test_the_least(folder: Path) -> None:
         metrics_bind=None,
         poll_jitter=10.0,
         webhooks={},
+        sinks={},
         targets={
             "shop": Target(
                 "shop", "https://github.com/acme/shop.git", "main", Path("/srv/shop"), 180.0, 1800.0
