@@ -16,7 +16,16 @@ from agent.config import Settings
 from agent.errors import JournalUnavailable
 from agent.forges.signature import Refusal
 from agent.journal import Journal
-from agent.model import Condition, Deployment, Pause, Revision, Strategy, Target, TargetState
+from agent.model import (
+    Backlog,
+    Condition,
+    Deployment,
+    Pause,
+    Revision,
+    Strategy,
+    Target,
+    TargetState,
+)
 from agent.tally import Refused, Tally
 from agent.worker import Mailbox, Worker
 
@@ -111,6 +120,8 @@ class Status:
     config: str
     targets: list[TargetReport]
     webhooks: list[WebhookReport]
+    sinks: list[Backlog]
+    """Those that have not been told everything yet."""
 
 
 class Sources(Protocol):
@@ -139,13 +150,15 @@ async def status(sources: Sources, pid: int) -> Status:
     """Every target and webhook, now; no targets where the journal cannot be read."""
     try:
         found = await targets(sources)
+        backlog = await asyncio.wrap_future(sources.journal.outbox.backlog())
     except JournalUnavailable:
-        found = []
+        found, backlog = [], []
     trouble = sources.trouble()
     return Status(
         __version__, pid, trouble is None, trouble, sources.started_at,
         str(sources.settings.path), found,
         [webhook_report(name, sources.tally) for name in sources.settings.webhooks],
+        backlog,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ import structlog
 import uvloop
 
 from agent import config, logs, systemd, traces
+from agent.alerts import Alerts
 from agent.cancel import Cancel
 from agent.config import Settings
 from agent.connections import Limits
@@ -29,6 +31,8 @@ from agent.journal import Journal
 from agent.lock import own
 from agent.metrics import Metrics
 from agent.model import Reason, SyncRequest, Target
+from agent.news import News
+from agent.notifier import Notifier, hide
 from agent.page import with_page
 from agent.poller import Poller
 from agent.reception import Reception
@@ -81,6 +85,9 @@ class Service:
         self.reconciler = Reconciler(
             self.journal, settings.state_dir, settings.parallel, self._cancel
         )
+        self.notifier = Notifier(self.journal, settings, self._cancel, socket.gethostname())
+        self.news = News(self.journal.outbox, self.notifier)
+        self.alerts = Alerts(self.journal.outbox, self.notifier)
         self.worker = Worker(self.reconciler, self.journal)
         self.poller = Poller(self.worker.poll)
         self.front: Reception | Follower
@@ -137,6 +144,7 @@ class Service:
         finally:
             self._cancel.set()
             await self.reconciler.close()
+            self.notifier.close()
             self.front.close()
             self.journal.close()
             for lock in self._path_locks.values():
@@ -166,7 +174,12 @@ class Service:
 
     def _watches(self) -> list[Coroutine[Any, Any, None]]:
         """What runs from the beginning to the very end."""
-        found = [self._probe(), systemd.watch(self._environ, self.poller.healthy, self._words)]
+        found = [
+            self._probe(),
+            self.news.run(),
+            self.alerts.run(),
+            systemd.watch(self._environ, self.poller.healthy, self._words),
+        ]
         if isinstance(self.front, Reception):
             found.append(self.front.probe())
         return found
@@ -216,6 +229,9 @@ class Service:
     # ---- configuration ------------------------------------------------------------------------
 
     def _track(self, settings: Settings) -> None:
+        hide(settings.secrets())
+        self.notifier.settings = settings
+        self.journal.outbox.track(settings.sinks.values())
         self.reconciler.track(settings.targets)
         if isinstance(self.front, Reception):
             self.front.track(settings.webhooks, settings.targets.values())

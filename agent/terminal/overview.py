@@ -81,7 +81,7 @@ def clipped(text: str, width: int) -> str:
 
 
 def troubles(status: Report, now: float) -> Iterator[Text]:
-    """What is wrong with each target and webhook, and what to type."""
+    """What is wrong with each target, webhook and sink, and what to type."""
     for target in status["targets"]:
         for says, todo in _trouble(target, now):
             yield Text(f"{target['name']}: ", "bold").append(says, "")
@@ -92,6 +92,10 @@ def troubles(status: Report, now: float) -> Iterator[Text]:
             refused = f"{many(webhook['refused'], 'delivery')} had no right signature"
             yield Text(f"webhook {webhook['name']}: ", "bold").append(refused, "")
             yield Text("  `gitops-agent doctor` says why that is likely", "dim")
+    for sink in status["sinks"]:
+        why = f": {printable(sink['why'])}" if sink["why"] else ""
+        waits = f"{many(sink['waiting'], 'notice')} not told yet, from {ago(sink['since'], now)} on"
+        yield Text(f"notify.{sink['sink']}: ", "bold").append(f"{waits}{why}", "")
 
 
 def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
