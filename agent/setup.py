@@ -1,4 +1,4 @@
-"""What the commands do that set an agent up and try it out: init, check, send-push.
+"""What the commands do that set an agent up and try it out: init, check, send-push, send-notice.
 
 They work without a running agent; nothing here is used by one.
 """
@@ -6,6 +6,7 @@ They work without a running agent; nothing here is used by one.
 import os
 import re
 import secrets
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Any
 import httpx
 import msgspec
 
-from agent import sender
+from agent import logs, notifiers, sender
+from agent.cancel import Cancel
 from agent.config import Settings
 from agent.errors import AgentError, RemoteFailed
 from agent.installation import SECRET
+from agent.messages import trial
 from agent.model import Target
+from agent.notifier import hide, order
+from agent.notifiers import Undelivered
 from agent.places import SYSTEM_CONFIG
 from agent.repository import list_branches
 
@@ -217,3 +222,27 @@ def _push_body(target: Target, revision: str, now: float) -> bytes:
         "pusher": {"name": "gitops-agent send-push"},
     }
     return msgspec.json.encode(push)
+
+
+# ---- send-notice ------------------------------------------------------------------------------
+
+
+def send_notice(settings: Settings, name: str, target: str | None, now: float) -> str:
+    """Have the sink `name` told of a test; gives what to look for. AgentError if it fails."""
+    sink = settings.sinks.get(name)
+    if sink is None:
+        known = ", ".join(settings.sinks) or "none"
+        raise AgentError(f"there is no [notify.{name}]; there are: {known}")
+    about = settings.targets.get(target or min(sink.targets, default=""))
+    if about is None or about.name not in sink.targets:
+        raise AgentError(f"[notify.{name}] is told of {', '.join(sorted(sink.targets)) or 'none'}")
+    revision = list_branches(about.source).get(about.ref) if sink.kind == "github" else None
+    if sink.kind == "github" and revision is None:
+        raise AgentError(f"{about.repo} has no branch {about.branch} to set a status on")
+    message = trial(name, socket.gethostname(), about, revision or "", now)
+    hide(settings.secrets())
+    try:
+        notifiers.send(order(sink, [message]), Cancel())
+    except Undelivered as error:
+        raise AgentError(f"[notify.{name}] did not take it: {logs.redact(str(error))}") from None
+    return f"[notify.{name}] took it: {message.title}"

@@ -27,6 +27,7 @@ _COMMANDS = (
     steer.resume,
     steer.cancel,
     steer.send_push,
+    steer.send_notice,
 )
 
 

@@ -1,4 +1,4 @@
-"""Commands that steer: sync, rollback, pause, resume, cancel, send-push."""
+"""Commands that steer: sync, rollback, pause, resume, cancel, send-push, send-notice."""
 
 import getpass
 import os
@@ -150,3 +150,18 @@ def send_push(config_file: str | None, target: str, revision: str | None, *, as_
     base.print_json(answer) if as_json else click.echo(said)
     if answer["status"] not in (200, 202):
         raise click.exceptions.Exit(Exit.FAILED)
+
+
+@click.command("send-notice")
+@base.with_config
+@base.with_json
+@click.argument("sink")
+@click.option("--target", help="The target it is about; default: the first that the sink has.")
+def send_notice(config_file: str | None, sink: str, target: str | None, *, as_json: bool) -> None:
+    """Send a test to one of one's own sinks, [notify.SINK], as the agent would."""
+    settings = base.load(config_file)
+    from agent import setup
+
+    with terminal.progress(f"telling {sink}"):
+        said = setup.send_notice(settings, sink, target, time.time())
+    base.print_json({"sink": sink, "said": said}) if as_json else click.echo(said)
