@@ -22,10 +22,10 @@ from agent.errors import AgentError, GitFailed
 from agent.journal import Journal
 from agent.kinds import reveal
 from agent.messages import Facts, Message, Tail
+from agent.mirror import Mirror
 from agent.model import Commit, Deployment, Outcome, Revision, Secret, Setting, Sink, Target
 from agent.notices import FAILURES
 from agent.notifiers import Order, Undelivered
-from agent.mirror import Mirror
 from agent.transcript import printed
 
 _AT_ONCE = 4

@@ -266,8 +266,9 @@ def status(*refusals: tuple[Refusal, Refused], pushed: float | None = None) -> S
     webhook = WebhookReport("github", None, 1, dict(refusals), {})
     shop = replace(SHOP, last_webhook=pushed)
     return Status(
-        "1", 1, healthy=True, started_at=1.0, config="x", targets=[shop], webhooks=[webhook]
-    )
+        "1", 1, healthy=True, trouble=None, started_at=1.0, config="x", targets=[shop],
+        webhooks=[webhook], sinks=[],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
