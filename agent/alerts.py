@@ -15,7 +15,7 @@ import structlog
 from agent.bell import Bell
 from agent.errors import AgentError
 from agent.messages import Message
-from agent.model import Failing, Manner, Sink
+from agent.notices import Failing, Manner, Sink
 from agent.notifier import Notifier, Occasion
 from agent.outbox import Outbox
 

@@ -40,13 +40,13 @@ from agent.model import (
     GitAccess,
     Hook,
     Secret,
-    Sink,
     Stage,
     Strategy,
     Target,
     Verify,
     Webhook,
 )
+from agent.notices import Sink
 from agent.places import LONGEST_SOCKET, Places
 from agent.readers import readers
 from agent.toml import parse, shaped

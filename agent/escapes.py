@@ -18,6 +18,11 @@ _CUT_OFF = re.compile(rf"(?:\x1b\[[0-?]*[ -/]*|\x1b[\]PX^_]{_TEXT}\x1b?|\x1b[ -/
 _LONGEST = 2048
 
 
+def without_escapes(text: str) -> str:
+    """`text` without colours as well."""
+    return _SEQUENCE.sub("", text)
+
+
 class Harmless:
     """One output, piece by piece; a sequence may begin in one piece and end in the next."""
 

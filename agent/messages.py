@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.escapes import without_escapes
 from agent.model import (
     GATES,
     MOST_COMMITS,
@@ -22,13 +23,12 @@ from agent.model import (
     TargetState,
 )
 from agent.notices import FAILURES
-from agent.words import moment, printable, short, span
+from agent.words import many, moment, printable, short, span
 
 TAIL_LINES = 12
 _NAMED = 5
 _LINE = 160
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _MENTION = re.compile(r"(<)(?=[!@#])|(@)(?=(?:everyone|here|channel|all)\b)", re.IGNORECASE)
 
 
@@ -108,7 +108,7 @@ def harmless(text: str) -> str:
 
     `@everyone` and `<!channel>` would wake a whole company where a chat takes them at their word.
     """
-    return _MENTION.sub("\\g<0>\u200b", printable(_ESCAPES.sub("", text).replace("\t", " ")))
+    return _MENTION.sub("\\g<0>\u200b", printable(without_escapes(text).replace("\t", " ")))
 
 
 def tail(step: Step, printed: bytes) -> Tail:
@@ -231,17 +231,13 @@ def _changed(facts: Facts) -> Iterable[str]:
     commits, previous = facts.commits, facts.deployment.previous
     if previous is None or not facts.files:
         return
-    counted = [_count(len(commits), "commit")] if commits else []
-    yield f"Changed: {', '.join([*counted, _count(facts.files, 'file')])} since {short(previous)}"
+    least = "at least " if len(commits) == MOST_COMMITS else ""
+    counted = f"{least}{many(len(commits), 'commit')}, " if commits else ""
+    yield f"Changed: {counted}{many(facts.files, 'file')} since {short(previous)}"
     for one in commits[:_NAMED]:
         yield f"    {short(one.revision)} {harmless(one.subject)[:_LINE]} ({harmless(one.author)})"
     if len(commits) > _NAMED:
         yield f"    and {len(commits) - _NAMED} more"
-
-
-def _count(number: int, what: str) -> str:
-    some = f"{number} or more" if number == MOST_COMMITS else str(number)
-    return f"{some} {what}{'' if number == 1 else 's'}"
 
 
 def _next(facts: Facts) -> Iterable[str]:

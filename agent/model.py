@@ -198,35 +198,6 @@ class Entrance:
     token_hash: str = field(repr=False)
 
 
-class Manner(StrEnum):
-    """What a sink is told of the targets it listens to."""
-
-    NEWS = "news"
-    """What a person wants to hear, once: the outcomes it asked for, and a recovery."""
-    EVERYTHING = "everything"
-    """Every start and every outcome."""
-    STANDING = "standing"
-    """What is failing now, for as long as it does."""
-
-
-Setting = str | Secret | tuple[Secret, ...] | Mapping[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """Somewhere that people or programs are told of deployments."""
-
-    name: str
-    kind: str
-    manner: Manner
-    targets: frozenset[str]
-    outcomes: frozenset[Outcome]
-    link: str | None
-    """Where to read more: a URL with `{deployment}` and `{target}` to be filled in."""
-    settings: Mapping[str, Setting]
-    """What its kind needs; a secret as the place where it is."""
-
-
 # ---- from a delivery to a wish --------------------------------------------------------------
 
 
@@ -450,49 +421,3 @@ class Difference:
     """Those live that are not on the branch any more, after a force-push."""
     files: tuple[str, ...]
     """The paths that differ, each after git's letter for how, such as `M index.html`."""
-
-
-# ---- telling others -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A sink is to be told that a deployment started (no outcome), or how it ended."""
-
-    id: int
-    sink: str
-    target: str
-    deployment: str
-    outcome: Outcome | None
-    live: Revision | None
-    """What was live after it."""
-    recovered: bool
-    """It went well, and the sink was told of a failure before."""
-    at: float
-    """When that was, in Unix time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failing:
-    """A target that is failing, as far as a sink was told."""
-
-    target: str
-    deployment: str
-    """The one that failed in the way it fails now."""
-    outcome: Outcome
-    live: Revision | None
-    """What was live after it."""
-    since: float
-    """When it first failed; from then on no deployment went well."""
-    at: float
-    """When that deployment ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a sink has not been told yet, and why not."""
-
-    sink: str
-    waiting: int
-    since: float
-    why: str | None

@@ -15,8 +15,7 @@ import structlog
 from agent import logs, plan
 from agent.bell import Bell
 from agent.errors import AgentError, JournalUnavailable
-from agent.model import Notice
-from agent.notices import GIVEN_UP_AFTER
+from agent.notices import GIVEN_UP_AFTER, Notice
 from agent.notifier import Notifier, Occasion
 from agent.notifiers import Undelivered
 from agent.outbox import Outbox

@@ -1,18 +1,98 @@
-"""Who is told what, pure: which of a deployment's start and outcomes are news to a sink.
+"""Who is told what, pure: sinks, notices, and which outcomes are news to a sink.
 
 The rule, in one place: a failure is told once (same target, same revision, same failing step),
 the recovery from it too, and a hook that could not now only when it keeps on failing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
-from agent.model import Deployment, Manner, Outcome, Revision, Sink
+from agent.model import Deployment, Outcome, Revision, Secret
 
 FAILURES = frozenset((Outcome.FAILED, Outcome.ROLLED_BACK, Outcome.BROKEN))
 PATIENCE = 3
 """Attempts in a row at a revision whose hook exits 75, before that is told."""
 GIVEN_UP_AFTER = 86400.0
 """Seconds that a notice is tried for."""
+
+
+# ---- the nouns ----------------------------------------------------------------------------------
+
+
+class Manner(StrEnum):
+    """What a sink is told of the targets it listens to."""
+
+    NEWS = "news"
+    """What a person wants to hear, once: the outcomes it asked for, and a recovery."""
+    EVERYTHING = "everything"
+    """Every start and every outcome."""
+    STANDING = "standing"
+    """What is failing now, for as long as it does."""
+
+
+Setting = str | Secret | tuple[Secret, ...] | Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Somewhere that people or programs are told of deployments."""
+
+    name: str
+    kind: str
+    manner: Manner
+    targets: frozenset[str]
+    outcomes: frozenset[Outcome]
+    link: str | None
+    """Where to read more: a URL with `{deployment}` and `{target}` to be filled in."""
+    settings: Mapping[str, Setting]
+    """What its kind needs; a secret as the place where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sink is to be told that a deployment started (no outcome), or how it ended."""
+
+    id: int
+    sink: str
+    target: str
+    deployment: str
+    outcome: Outcome | None
+    live: Revision | None
+    """What was live after it."""
+    recovered: bool
+    """It went well, and the sink was told of a failure before."""
+    at: float
+    """When that was, in Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A target that is failing, as far as a sink was told."""
+
+    target: str
+    deployment: str
+    """The one that failed in the way it fails now."""
+    outcome: Outcome
+    live: Revision | None
+    """What was live after it."""
+    since: float
+    """When it first failed; from then on no deployment went well."""
+    at: float
+    """When that deployment ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a sink has not been told yet, and why not."""
+
+    sink: str
+    waiting: int
+    since: float
+    why: str | None
+
+
+# ---- the rule -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from agent.journal import Journal
 from agent.kinds import reveal
 from agent.messages import Facts, Message, Tail
 from agent.mirror import Mirror
-from agent.model import Commit, Deployment, Outcome, Revision, Secret, Setting, Sink, Target
-from agent.notices import FAILURES
+from agent.model import Commit, Deployment, Outcome, Revision, Secret, Target
+from agent.notices import FAILURES, Setting, Sink
 from agent.notifiers import Order, Undelivered
 from agent.transcript import printed
 

@@ -10,8 +10,7 @@ from concurrent.futures import Future
 
 from agent.bell import Bell
 from agent.database import Database
-from agent.model import Backlog, Failing, Notice, Sink
-from agent.notices import Happening, verdict
+from agent.notices import Backlog, Failing, Happening, Notice, Sink, verdict
 from agent.rows import sound, to_failing, to_notice
 
 TABLES = """

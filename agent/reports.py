@@ -17,7 +17,6 @@ from agent.errors import JournalUnavailable
 from agent.forges.signature import Refusal
 from agent.journal import Journal
 from agent.model import (
-    Backlog,
     Condition,
     Deployment,
     Pause,
@@ -26,6 +25,7 @@ from agent.model import (
     Target,
     TargetState,
 )
+from agent.notices import Backlog
 from agent.tally import Refused, Tally
 from agent.worker import Mailbox, Worker
 

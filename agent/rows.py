@@ -10,10 +10,8 @@ import structlog
 from agent.model import (
     Condition,
     Deployment,
-    Failing,
     Hold,
     Look,
-    Notice,
     Outcome,
     Pause,
     Reason,
@@ -23,6 +21,7 @@ from agent.model import (
     SyncRequest,
     TargetState,
 )
+from agent.notices import Failing, Notice
 
 T = TypeVar("T")
 log = structlog.get_logger()

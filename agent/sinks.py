@@ -15,8 +15,8 @@ from typing import Any, NewType
 from urllib.parse import urlsplit
 
 from agent.kinds import is_loopback, reveal, string
-from agent.model import Manner, Outcome, Secret, Setting, Sink, Target
-from agent.notices import FAILURES
+from agent.model import Outcome, Secret, Target
+from agent.notices import FAILURES, Manner, Setting, Sink
 from agent.toml import Readers, shaped
 
 Url = NewType("Url", str)

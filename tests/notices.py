@@ -8,16 +8,8 @@ from typing import Any
 
 from agent.journal import Journal
 from agent.messages import Message
-from agent.model import (
-    Condition,
-    Deployment,
-    Manner,
-    Outcome,
-    Reason,
-    Sink,
-    SyncRequest,
-)
-from agent.notices import FAILURES
+from agent.model import Condition, Deployment, Outcome, Reason, SyncRequest
+from agent.notices import FAILURES, Manner, Sink
 from agent.notifier import Occasion
 from agent.plan import Ending
 

@@ -179,7 +179,7 @@ def test_github_sees_where_a_commit_is_live(tmp_path: Path) -> None:
 
 def test_a_sink_is_tried_out(agent: Agent, upstream: Upstream, receiver: Receiver) -> None:
     upstream.commit({"a": "1"})
-    with_webhook(agent, receiver, '[notify.alertmanager]\nurl = "http://127.0.0.1:1"\n')
+    with_webhook(agent, receiver)
     done = agent.command("send-notice", "ops")
     assert (done.returncode, done.stdout) == (
         0,
@@ -189,7 +189,4 @@ def test_a_sink_is_tried_out(agent: Agent, upstream: Upstream, receiver: Receive
     done = agent.command("send-notice", "ops")
     assert done.returncode == 1
     assert "[notify.ops] did not take it: it answered 401 ok" in done.stderr
-    assert "could not be reached" in agent.command("send-notice", "alertmanager").stderr
-    assert "there are: ops, alertmanager" in agent.command("send-notice", "none").stderr
-    done = agent.command("send-notice", "ops", "--target", "none")
-    assert "[notify.ops] is told of shop" in done.stderr
+    assert "there are: ops" in agent.command("send-notice", "none").stderr

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.model import Deployment, Manner, Outcome, Reason, Sink
-from agent.notices import FAILURES, Happening, Verdict, verdict
+from agent.model import Deployment, Outcome, Reason
+from agent.notices import FAILURES, Happening, Manner, Sink, Verdict, verdict
 
 B, C = "b" * 40, "c" * 40
 TOLD = f"rolled-back {B} build hook x"

@@ -6,7 +6,8 @@ import pytest
 
 from agent import logs
 from agent.errors import AgentError
-from agent.model import Manner, Secret, Sink
+from agent.model import Secret
+from agent.notices import Manner, Sink
 from agent.notifier import hide, order
 
 TOKEN = "xoxb-a-token-of-the-tests"

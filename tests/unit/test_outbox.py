@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.journal import Journal
-from agent.model import Condition, Deployment, Hold, Manner, Outcome, Reason, Retry
+from agent.model import Condition, Deployment, Hold, Outcome, Reason, Retry
+from agent.notices import Manner
 from agent.plan import Ending
 from tests.notices import WISH, A, B, deploy, deployment, sink, three_sinks
 

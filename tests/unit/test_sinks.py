@@ -10,8 +10,8 @@ import pytest
 from agent import config, sinks
 from agent.config import Settings
 from agent.errors import ConfigError
-from agent.model import Manner, Outcome, Secret, Sink
-from agent.notices import FAILURES
+from agent.model import Outcome, Secret
+from agent.notices import FAILURES, Manner, Sink
 
 KEY = "whsec_" + "c2VjcmV0IG9mIHRoZSB0ZXN0cywgbG9uZyBlbm91Z2g="
 TARGETS = """
