@@ -192,17 +192,16 @@ _HAPPENED: Mapping[Outcome | None, str] = {
 
 def _title(facts: Facts) -> str:
     one, form = facts.deployment, _HAPPENED[facts.outcome]
-    new, back = one.revision, one.reason is Reason.ROLLBACK
-    if facts.outcome is Outcome.ROLLED_BACK and new == facts.live:
-        # What a crash interrupted was brought back; the failure was of the one before.
-        new = one.previous or new
+    if facts.outcome is Outcome.ROLLED_BACK and one.revision == facts.live:
+        # A crash came between, and this deployment went back for the one before it.
+        form = "what was interrupted is undone, {live} is live again"
     elif facts.outcome is Outcome.FAILED and facts.live is None:
         form = "{new} FAILED, and nothing is live yet"
-    elif facts.outcome is Outcome.DEPLOYED and back:
+    elif facts.outcome is Outcome.DEPLOYED and one.reason is Reason.ROLLBACK:
         form = "went back, {new} is live"
     if facts.recovered:
         form = f"recovered, {form}"
-    said = form.format(new=short(new), live=short(facts.live))
+    said = form.format(new=short(one.revision), live=short(facts.live))
     return f"{one.target} on {facts.host}: {said}"
 
 
@@ -251,6 +250,6 @@ def _next(facts: Facts) -> Iterable[str]:
     elif state.retry and state.retry.revision == one.revision:
         at = moment(state.retry.not_before)
         yield f"Next: it is tried again by itself, the next time at {at}"
-    elif state.hold:
-        held = short(state.hold.revision)
+    elif hold := state.hold_on(one.revision) or state.hold:
+        held = short(hold.revision)
         yield f"Next: {held} is held: push a newer revision, or {again} to try it again"

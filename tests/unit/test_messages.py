@@ -92,7 +92,7 @@ def test_the_whole_of_it() -> None:
         ("bbbbbbbbbb FAILED, and nothing is live yet", Outcome.FAILED, {"live": None}),
         ("BROKEN at bbbbbbbbbb, going back failed too: a person is needed", Outcome.BROKEN, {}),
         ("went back, bbbbbbbbbb is live", Outcome.DEPLOYED, {"reason": Reason.ROLLBACK}),
-        ("aaaaaaaaaa FAILED, bbbbbbbbbb is live again", Outcome.ROLLED_BACK, {"live": B}),
+        ("what was interrupted is undone, bbbbbbbbbb is live again", Outcome.ROLLED_BACK, {"live": B}),
         ("bbbbbbbbbb was interrupted; the agent goes on from there when it starts", Outcome.INTERRUPTED, {}),
         ("bbbbbbbbbb was canceled", Outcome.CANCELED, {}),
     ],
