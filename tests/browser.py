@@ -29,9 +29,13 @@ def browser() -> Iterator[Browser]:
         one.close()
 
 
-def serious(page: Page) -> list[str]:
-    """What axe finds that keeps somebody from using the page: serious and critical."""
-    found = Axe().run(page).response
+def serious(page: Page, *rules: str) -> list[str]:
+    """What axe finds that keeps somebody from using the page: serious and critical.
+
+    By all of its rules, or by these.
+    """
+    only = {"runOnly": list(rules)} if rules else {}
+    found = Axe().run(page, options={"resultTypes": ["violations"], **only}).response
     return [
         f"{one['id']}: {node['html']}"
         for one in found["violations"]

@@ -7,17 +7,17 @@ import structlog
 from litestar import get, post
 from litestar.datastructures import Cookie
 from litestar.enums import RequestEncodingType
-from litestar.params import Body, Parameter
+from litestar.params import Body, QueryParameter
 from litestar.response import Redirect, Template
 
 from agent.access import SESSION, by_name, own_path
 from agent.doors import COOKIE, TokenDoor, TooManyTries
-from agent.page.room import Asked, Room
+from agent.page.room import Asked, Here
 from agent.words import printable
 
 log = structlog.get_logger()
 
-Goal = Annotated[str, Parameter(query="next")]
+Goal = Annotated[str, QueryParameter(name="next")]
 _LONGEST_NAME = 40
 
 
@@ -29,7 +29,7 @@ class LoginForm:
 
 
 @get("/login")
-async def form(room: Room, request: Asked, goal: Goal = "/") -> Template | Redirect:
+async def form(room: Here, request: Asked, goal: Goal = "/") -> Template | Redirect:
     """Ask for the token."""
     if request.scope["state"]["visitor"]:
         return Redirect(own_path(goal), status_code=303)
@@ -38,7 +38,7 @@ async def form(room: Room, request: Asked, goal: Goal = "/") -> Template | Redir
 
 @post("/login")
 async def log_in(
-    room: Room,
+    room: Here,
     request: Asked,
     data: Annotated[LoginForm, Body(media_type=RequestEncodingType.URL_ENCODED)],
 ) -> Template | Redirect:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.exceptions import NotFoundException
 from litestar.response import Template
 
@@ -91,3 +92,7 @@ class Room:
             "here": f"{request.url.path}?{request.url.query}".rstrip("?"),
         }
         return Template(template, context={**frame, **context}, status_code=status)
+
+
+Here = NamedDependency[Room]
+"""The room, as an address asks for it."""

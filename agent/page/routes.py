@@ -10,7 +10,7 @@ import structlog
 from litestar import Litestar, MediaType, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.response import Response, ServerSentEvent, Template
 from litestar.static_files import create_static_files_router
@@ -19,15 +19,15 @@ from litestar.template import TemplateConfig
 from agent.control import Sources, status_of
 from agent.errors import AgentError
 from agent.page import ansi, live, login, outputs, steer, views
-from agent.page.room import Asked, Room
+from agent.page.room import Asked, Here, Room
 from agent.page.views import SPANS
 from agent.reports import State
 
 log = structlog.get_logger()
 
-Before = Annotated[float | None, Parameter(query="before")]
-InState = Annotated[str, Parameter(query="state")]
-Bytes = Annotated[int, Parameter(ge=0)]
+Before = Annotated[float | None, QueryParameter(name="before")]
+InState = Annotated[str, QueryParameter(name="state")]
+Bytes = Annotated[int, QueryParameter(ge=0)]
 
 _MOST_BODY = 64 * 1024
 _GOALS = 100
@@ -54,7 +54,9 @@ def page_app(sources: Sources, pid: int) -> Litestar:
 
 
 @get("/")
-async def targets(room: Room, request: Asked, wanted: InState = "", q: str = "") -> Template:
+async def targets(
+    room: Here, request: Asked, wanted: InState = "", q: FromQuery[str] = ""
+) -> Template:
     """Every target, the worst first."""
     now, status = time.time(), await room.status()
     day = await room.ran((one.name for one in status.targets), now - SPANS["24h"])
@@ -65,7 +67,11 @@ async def targets(room: Room, request: Asked, wanted: InState = "", q: str = "")
 
 @get("/timeline")
 async def timeline(
-    room: Room, request: Asked, span: str = "24h", q: str = "", before: Before = None
+    room: Here,
+    request: Asked,
+    span: FromQuery[str] = "24h",
+    q: FromQuery[str] = "",
+    before: Before = None,
 ) -> Template:
     """All deployments, over time and in a list."""
     now, length = time.time(), span if span in SPANS else "24h"
@@ -81,7 +87,11 @@ async def timeline(
 
 @get("/targets/{name:str}")
 async def target(
-    room: Room, request: Asked, name: str, span: str = "7d", before: Before = None
+    room: Here,
+    request: Asked,
+    name: FromPath[str],
+    span: FromQuery[str] = "7d",
+    before: Before = None,
 ) -> Template:
     """One target: what it is, what it did."""
     now, length = time.time(), span if span in SPANS else "7d"
@@ -97,7 +107,7 @@ async def target(
 
 
 @get("/deployments/{name:str}")
-async def deployment(room: Room, request: Asked, name: str) -> Template:
+async def deployment(room: Here, request: Asked, name: FromPath[str]) -> Template:
     """One deployment: its steps, and what they print as they print it."""
     now, one = time.time(), await room.deployment(name)
     asked = await asyncio.wrap_future(room.sources.journal.asked_at([one.id]))
@@ -114,7 +124,9 @@ async def deployment(room: Room, request: Asked, name: str) -> Template:
 
 
 @get("/deployments/{name:str}/live")
-async def follow(room: Room, request: Asked, name: str, after: str = "") -> ServerSentEvent:
+async def follow(
+    room: Here, request: Asked, name: FromPath[str], after: FromQuery[str] = ""
+) -> ServerSentEvent:
     """What comes after a place in a deployment's output, as it comes."""
     one = await room.deployment(name)
     place = live.place(request.headers.get("last-event-id", after))
@@ -123,7 +135,7 @@ async def follow(room: Room, request: Asked, name: str, after: str = "") -> Serv
 
 
 @get("/deployments/{name:str}/output/{n:int}")
-async def earlier(room: Room, name: str, n: int, before: Bytes) -> Template:
+async def earlier(room: Here, name: FromPath[str], n: FromPath[int], before: Bytes) -> Template:
     """The stretch of a step's output that ends at `before`."""
     one, step = await room.step(name, n)
     page = outputs.page(await room.printed(one, step), before)
@@ -131,7 +143,7 @@ async def earlier(room: Room, name: str, n: int, before: Bytes) -> Template:
 
 
 @get("/deployments/{name:str}/output/{n:int}/all", media_type=MediaType.TEXT)
-async def whole(room: Room, name: str, n: int) -> bytes:
+async def whole(room: Here, name: FromPath[str], n: FromPath[int]) -> bytes:
     """All that a step printed, as it is."""
     return await room.printed(*await room.step(name, n))
 

@@ -5,11 +5,11 @@ from typing import Annotated, TypeVar
 
 from litestar import post
 from litestar.enums import RequestEncodingType
-from litestar.params import Body
+from litestar.params import Body, FromPath
 from litestar.response import Redirect
 
 from agent import steering
-from agent.page.room import Asked, Room
+from agent.page.room import Asked, Here
 
 T = TypeVar("T")
 Filled = Annotated[T, Body(media_type=RequestEncodingType.URL_ENCODED)]
@@ -37,21 +37,25 @@ class PauseForm:
 
 
 @post("/targets/{name:str}/sync")
-async def sync(room: Room, request: Asked, name: str, data: Filled[SyncForm]) -> Redirect:
+async def sync(room: Here, request: Asked, name: FromPath[str], data: Filled[SyncForm]) -> Redirect:
     """Have a target looked at now."""
     await steering.sync(room.sources, name, room.visitor(request), force=bool(data.force))
     return _back(name)
 
 
 @post("/targets/{name:str}/rollback")
-async def roll_back(room: Room, request: Asked, name: str, data: Filled[RollbackForm]) -> Redirect:
+async def roll_back(
+    room: Here, request: Asked, name: FromPath[str], data: Filled[RollbackForm]
+) -> Redirect:
     """Have an earlier revision live again."""
     await steering.roll_back(room.sources, name, room.visitor(request), data.to or None)
     return _back(name)
 
 
 @post("/targets/{name:str}/pause")
-async def pause(room: Room, request: Asked, name: str, data: Filled[PauseForm]) -> Redirect:
+async def pause(
+    room: Here, request: Asked, name: FromPath[str], data: Filled[PauseForm]
+) -> Redirect:
     """Have nothing go out by itself."""
     reason = data.reason.strip()[:_LONGEST_REASON]
     seconds = PAUSES.get(data.length)
@@ -60,14 +64,14 @@ async def pause(room: Room, request: Asked, name: str, data: Filled[PauseForm]) 
 
 
 @post("/targets/{name:str}/resume")
-async def resume(room: Room, request: Asked, name: str) -> Redirect:
+async def resume(room: Here, request: Asked, name: FromPath[str]) -> Redirect:
     """End a pause."""
     await steering.resume(room.sources, name, room.visitor(request))
     return _back(name)
 
 
 @post("/targets/{name:str}/cancel")
-async def cancel(room: Room, request: Asked, name: str) -> Redirect:
+async def cancel(room: Here, request: Asked, name: FromPath[str]) -> Redirect:
     """End a running deployment the way a failure would."""
     steering.cancel(room.sources, name, room.visitor(request))
     return _back(name)

@@ -126,9 +126,10 @@ def other_site(content: bytes) -> Iterator[str]:
 
 def check(page: Page) -> None:
     """Nothing serious for those who do not see, nothing to scroll sideways, nothing injected."""
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        assert serious(page) == []
+    assert serious(page) == []
+    page.emulate_media(color_scheme="dark")
+    assert serious(page, "color-contrast") == []
+    page.emulate_media(color_scheme="light")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("window.hacked") is None
 
@@ -325,6 +326,23 @@ def test_an_agent_that_is_gone_is_said_to_be(house: House, context: BrowserConte
     expect(page.locator("#lost")).to_be_visible()
     house.agent.start()
     expect(page.locator("#lost")).to_be_hidden()
+
+
+def test_a_log_goes_on_where_it_was_after_the_agent_died(
+    house: House, context: BrowserContext
+) -> None:
+    page = context.new_page()
+    house.push({"slow": "", "say": "only once"})
+    house.started.read_text()
+    page.goto(f"{house.url}/deployments/{house.agent.history()[0]['id']}")
+    expect(page.locator("#log-2")).to_contain_text("only once")
+    expect(page.locator(".following")).to_be_visible()
+    house.agent.kill()
+    house.upstream.commit({"slow": None})
+    house.agent.start()
+    expect(page.locator("#head")).to_contain_text("interrupted")
+    expect(page.locator("#head-2")).to_contain_text("interrupted")
+    assert page.locator("#log-2").inner_text().count("only once") == 1
 
 
 def test_another_site_s_page_presses_no_button(house: House, context: BrowserContext) -> None:
