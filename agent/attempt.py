@@ -36,6 +36,7 @@ from agent.model import (
     Target,
 )
 from agent.output import Output
+from agent.runs import Runs
 
 log = structlog.get_logger()
 
@@ -84,6 +85,7 @@ class Attempt:
     def __init__(
         self,
         journal: Journal,
+        runs: Runs,
         state_dir: Path,
         stop: Cancel,
         clock: Callable[[], float],
@@ -93,6 +95,7 @@ class Attempt:
         deployment: Deployment,
     ) -> None:
         self._journal = journal
+        self._runs = runs
         self._stop = stop
         self._clock = clock
         self._target = target
@@ -101,6 +104,7 @@ class Attempt:
         self._deployment = deployment
         self._logs = state_dir / "logs" / deployment.id
         self._tmp = state_dir / "tmp" / deployment.id
+        self._place = state_dir / "runs" / deployment.id
         self._log = log.bind(target=target.name, deployment=deployment.id)
         self._steps = 0
         self._lifetime = ExitStack()
@@ -136,7 +140,8 @@ class Attempt:
             return self._finish(*self._give_up(failure))
         finally:
             self._lifetime.close()
-            shutil.rmtree(self._tmp, ignore_errors=True)
+            for folder in (self._tmp, self._place):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _last_word(self, failure: Failure | None) -> Failure | None:
         """From here on a person's cancel comes too late; one that came just now still counts."""
@@ -311,7 +316,7 @@ class Attempt:
     def _watch_health(self, deadline: float) -> Failure | None:
         assert self._target.verify
         step, name = self._begin_step(Stage.VERIFY.value, "url"), "verify url"
-        with Output(self._log_path(step, Stage.VERIFY, "url")) as output:
+        with Output.at(self._log_path(step, Stage.VERIFY, "url")) as output:
             wrong = health.watch(
                 self._target.verify, deadline - time.monotonic(), self._cancel, output.line
             )
@@ -325,7 +330,7 @@ class Attempt:
     ) -> hooks.Result:
         step = self._begin_step(stage.value, name)
         path = self._log_path(step, stage, name)
-        result = hooks.run(command, path, self._cancel, timeout=timeout)
+        result = self._runs.run(command, path, self._place, self._cancel, timeout=timeout)
         self._end_step(
             step, self._ended(name, str(result)).cause if result.canceled else str(result)
         )

@@ -3,21 +3,27 @@
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _HEAD = _TAIL = 512 * 1024
 
 
 class Output:
-    """A hook's output on disk: the head as it comes, then the tail once it is known."""
+    """What goes into `file`, unbuffered: the head as it comes, the tail once it is known."""
 
-    def __init__(self, path: Path, head: int = _HEAD, tail: int = _TAIL) -> None:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
+    def __init__(self, file: BinaryIO, head: int = _HEAD, tail: int = _TAIL) -> None:
+        self._file = file
         self._head_left = head
         self._tail_most = tail
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._left_out = 0
+
+    @classmethod
+    def at(cls, path: Path) -> "Output":
+        """Into the file at `path`, after what is in it already."""
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        return cls(path.open("ab", buffering=0))
 
     def __enter__(self) -> "Output":
         return self

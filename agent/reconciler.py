@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 
-from agent import hooks, plan
+from agent import plan
 from agent.attempt import Attempt, Synced, Trees
 from agent.cancel import Cancel
 from agent.errors import AgentError, RemoteFailed, Stopped
@@ -36,6 +36,7 @@ from agent.model import (
     Target,
 )
 from agent.releases import Releases
+from agent.runs import Runs, end_runs
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -59,6 +60,7 @@ class Reconciler:
         self._looks = Looks(state_dir / "mirrors", cancel)
         self._slots = asyncio.Semaphore(parallel)
         self._threads = ThreadPoolExecutor(parallel, "deployment")
+        self._runs = Runs()
         self._targets: Mapping[str, Target] = {}
         self._running: dict[str, Attempt] = {}
         self._noted: dict[str, plan.Nothing] = {}
@@ -72,9 +74,10 @@ class Reconciler:
         """At start: end what a killed agent left running, and take up its half-done work."""
         now = self._clock()
         for deployment in self._journal.recover(now):
-            ended = hooks.end_strays(deployment)
-            log.warning("deployment.interrupted", deployment=deployment, processes_ended=ended)
-            shutil.rmtree(self._state_dir / "tmp" / deployment, ignore_errors=True)
+            ended = end_runs(self._state_dir / "runs" / deployment, deployment)
+            log.warning("deployment.interrupted", deployment=deployment, ended=ended)
+            for folder in ("runs", "tmp"):
+                shutil.rmtree(self._state_dir / folder / deployment, ignore_errors=True)
         for target in self._targets.values():
             if self._journal.state(target.name).condition == "moving":
                 self._trees(target).repair()
@@ -91,6 +94,7 @@ class Reconciler:
     async def close(self) -> None:
         await self._looks.close()
         self._threads.shutdown()
+        self._runs.close()
 
     async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
         """Look at a target and close the difference. `superseded` says that a newer wish waits."""
@@ -203,7 +207,7 @@ class Reconciler:
         if isinstance(task, plan.Nothing):
             return self._leave(request, task)
         attempt = Attempt(
-            self._journal, self._state_dir, self._cancel, self._clock, target,
+            self._journal, self._runs, self._state_dir, self._cancel, self._clock, target,
             self._trees(target), task, self._new_deployment(target, request, task),
         )  # fmt: skip
         self._running[target.name] = attempt

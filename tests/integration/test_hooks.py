@@ -5,22 +5,31 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent import hooks
+from agent import hooks, processes
 from agent.cancel import Cancel
 from agent.hooks import Command, Result
 from agent.model import Hook, Outcome, Reason, Stage, Target
 from agent.output import Output
+from agent.runs import Runs, end_leftovers
 
 A, B = "a" * 40, "b" * 40
 
 
 @pytest.fixture
-def cancel():
+def cancel() -> Iterator[Cancel]:
     one = Cancel()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    one = Runs()
     yield one
     one.close()
 
@@ -38,9 +47,11 @@ def command(tmp_path: Path, text: str, timeout: float = 30.0, deployment: str = 
     return Command((script(tmp_path, text),), env, tmp_path, timeout, deployment)
 
 
-def run(tmp_path: Path, text: str, cancel: Cancel, timeout: float = 30.0, grace: float = 5.0):
+def run(
+    runs: Runs, tmp_path: Path, text: str, cancel: Cancel, timeout: float = 30.0, grace: float = 5.0
+) -> tuple[Result, bytes]:
     log = tmp_path / "log"
-    result = hooks.run(command(tmp_path, text, timeout), log, cancel, grace=grace)
+    result = runs.run(command(tmp_path, text, timeout), log, tmp_path, cancel, grace=grace)
     return result, log.read_bytes()
 
 
@@ -112,15 +123,15 @@ def test_a_program_of_the_tree_is_found_in_the_tree(tmp_path: Path) -> None:
 # ---- how it ends ------------------------------------------------------------------------------
 
 
-def test_output_of_both_streams_is_kept(tmp_path: Path, cancel: Cancel) -> None:
-    result, log = run(tmp_path, "#!/bin/sh\necho out\necho err >&2\npwd\n", cancel)
+def test_output_of_both_streams_is_kept(runs: Runs, tmp_path: Path, cancel: Cancel) -> None:
+    result, log = run(runs, tmp_path, "#!/bin/sh\necho out\necho err >&2\npwd\n", cancel)
     assert result.ok
     assert str(result) == "ok"
     assert log.decode() == f"out\nerr\n{tmp_path}\n"
 
 
-def test_standard_input_is_empty(tmp_path: Path, cancel: Cancel) -> None:
-    result, log = run(tmp_path, "#!/bin/sh\ncat\necho end\n", cancel)
+def test_standard_input_is_empty(runs: Runs, tmp_path: Path, cancel: Cancel) -> None:
+    result, log = run(runs, tmp_path, "#!/bin/sh\ncat\necho end\n", cancel)
     assert result.ok
     assert log == b"end\n"
 
@@ -135,9 +146,9 @@ def test_standard_input_is_empty(tmp_path: Path, cancel: Cancel) -> None:
     ],
 )
 def test_how_a_hook_ended_is_told_as_it_was(
-    tmp_path: Path, cancel: Cancel, text: str, result: Result, says: str
+    runs: Runs, tmp_path: Path, cancel: Cancel, text: str, result: Result, says: str
 ) -> None:
-    got, _ = run(tmp_path, text, cancel)
+    got, _ = run(runs, tmp_path, text, cancel)
     assert got == result
     assert str(got) == says
     assert not got.ok
@@ -149,24 +160,24 @@ def test_how_a_hook_ended_is_told_as_it_was(
     [("echo no shebang\n", "#! line"), ("#!/no/such/interpreter\n", "No such file")],
 )
 def test_a_hook_that_cannot_start_says_why(
-    tmp_path: Path, cancel: Cancel, text: str, says: str
+    runs: Runs, tmp_path: Path, cancel: Cancel, text: str, says: str
 ) -> None:
-    result, log = run(tmp_path, text, cancel)
+    result, log = run(runs, tmp_path, text, cancel)
     assert result.not_started
     assert says in str(result)
     assert says.encode() in log
 
 
-def test_at_its_timeout_it_gets_sigterm_first(tmp_path: Path, cancel: Cancel) -> None:
+def test_at_its_timeout_it_gets_sigterm_first(runs: Runs, tmp_path: Path, cancel: Cancel) -> None:
     text = "#!/bin/sh\ntrap 'echo told; exit 0' TERM\nsleep 60 & wait\n"
-    result, log = run(tmp_path, text, cancel, timeout=0.3)
+    result, log = run(runs, tmp_path, text, cancel, timeout=0.3)
     assert result.timed_out == 0.3
     assert str(result) == "timed out after 0.3 s"
     assert log == b"told\n"
 
 
 def test_one_that_ignores_sigterm_is_killed_with_all_it_started(
-    tmp_path: Path, cancel: Cancel
+    runs: Runs, tmp_path: Path, cancel: Cancel
 ) -> None:
     text = (
         "#!/bin/sh\ntrap '' TERM\n"
@@ -174,22 +185,24 @@ def test_one_that_ignores_sigterm_is_killed_with_all_it_started(
         "sh -c 'echo $$ > child; sleep 60' &\n"
         "while :; do sleep 60; done\n"
     )
-    result, _ = run(tmp_path, text, cancel, timeout=1.0, grace=0.2)
+    result, _ = run(runs, tmp_path, text, cancel, timeout=1.0, grace=0.2)
     assert result.timed_out == 1.0
     for name in ("own-session", "child"):
         assert not alive(int((tmp_path / name).read_text()))
 
 
-def test_what_it_leaves_running_is_ended_and_counted(tmp_path: Path, cancel: Cancel) -> None:
+def test_what_it_leaves_running_is_ended_and_counted(
+    runs: Runs, tmp_path: Path, cancel: Cancel
+) -> None:
     text = "#!/bin/sh\nsetsid sleep 60 &\necho $! > left\n"
-    result, log = run(tmp_path, text, cancel)
+    result, log = run(runs, tmp_path, text, cancel)
     assert result.ok
     assert result.left == 1
     assert b"1 processes that the hook left running were ended" in log
     assert not alive(int((tmp_path / "left").read_text()))
 
 
-def test_a_stop_ends_it(tmp_path: Path, cancel: Cancel) -> None:
+def test_a_stop_ends_it(runs: Runs, tmp_path: Path, cancel: Cancel) -> None:
     os.mkfifo(tmp_path / "started")
     text = "#!/bin/sh\necho > started\nsleep 60\n"
 
@@ -199,7 +212,7 @@ def test_a_stop_ends_it(tmp_path: Path, cancel: Cancel) -> None:
 
     stopper = threading.Thread(target=stop_when_started)
     stopper.start()
-    result, _ = run(tmp_path, text, cancel)
+    result, _ = run(runs, tmp_path, text, cancel)
     stopper.join()
     assert result == Result(canceled=True)
     assert str(result) == "ended because the agent is stopping"
@@ -210,25 +223,27 @@ def test_leftovers_of_a_dead_agent_are_found_by_the_deployment(tmp_path: Path) -
     with subprocess.Popen(
         ["setsid", "sleep", "60"], env={"DEPLOY_ID": name, "PATH": os.environ["PATH"]}
     ) as left:
-        while not hooks.strays(name):
+        while not processes.marked(f"DEPLOY_ID={name}"):
             assert left.poll() is None
-        assert hooks.end_strays(name) == 1
+        assert end_leftovers(name) == 1
         assert left.wait() == -signal.SIGKILL
-    assert hooks.end_strays(name) == 0
+    assert end_leftovers(name) == 0
 
 
 # ---- output -----------------------------------------------------------------------------------
 
 
-def test_binary_output_is_kept_as_it_is(tmp_path: Path, cancel: Cancel) -> None:
+def test_binary_output_is_kept_as_it_is(runs: Runs, tmp_path: Path, cancel: Cancel) -> None:
     text = f"#!{sys.executable}\nimport sys\nsys.stdout.buffer.write(bytes(range(256)))\n"
-    _, log = run(tmp_path, text, cancel)
+    _, log = run(runs, tmp_path, text, cancel)
     assert log == bytes(range(256))
 
 
-def test_of_much_output_the_head_and_the_tail_are_kept(tmp_path: Path, cancel: Cancel) -> None:
+def test_of_much_output_the_head_and_the_tail_are_kept(
+    runs: Runs, tmp_path: Path, cancel: Cancel
+) -> None:
     text = "#!/bin/sh\nseq 1 2000000\n"
-    result, log = run(tmp_path, text, cancel)
+    result, log = run(runs, tmp_path, text, cancel)
     assert result.ok
     assert len(log) < 1_300_000
     assert log.startswith(b"1\n2\n3\n")
@@ -238,20 +253,23 @@ def test_of_much_output_the_head_and_the_tail_are_kept(tmp_path: Path, cancel: C
     assert abs(said - left_out) < 16  # the line that the cut goes through
 
 
-def test_a_long_line_is_no_trouble(tmp_path: Path, cancel: Cancel) -> None:
-    result, log = run(tmp_path, "#!/bin/sh\nhead -c 3000000 /dev/zero\n", cancel)
+def test_a_long_line_is_no_trouble(runs: Runs, tmp_path: Path, cancel: Cancel) -> None:
+    result, log = run(runs, tmp_path, "#!/bin/sh\nhead -c 3000000 /dev/zero\n", cancel)
     assert result.ok
     assert len(log) < 1_300_000
 
 
 def test_output_between_head_and_tail_size_is_whole(tmp_path: Path) -> None:
-    with Output(tmp_path / "log", head=10, tail=100) as output:
+    with Output((tmp_path / "log").open("wb", buffering=0), 10, 100) as output:
         output.write(b"0123456789abc\n")
         output.write(b"def\n")
         output.note("hello")
     assert (tmp_path / "log").read_bytes() == b"0123456789abc\ndef\n[gitops-agent: hello]\n"
 
 
-def test_a_log_that_cannot_grow_does_not_fail_the_hook(tmp_path: Path, cancel: Cancel) -> None:
+def test_a_log_that_cannot_grow_does_not_fail_the_hook(
+    runs: Runs, tmp_path: Path, cancel: Cancel
+) -> None:
     one = command(tmp_path, "#!/bin/sh\necho hello\n")
-    assert hooks.run(one, Path("/dev/full"), cancel).ok
+    (tmp_path / "log").symlink_to("/dev/full")
+    assert runs.run(one, tmp_path / "log", tmp_path, cancel).ok

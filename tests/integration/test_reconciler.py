@@ -26,6 +26,7 @@ from agent.model import (
     TargetState,
 )
 from agent.releases import Releases
+from agent.runs import Runs
 from tests.house import House
 from tests.remotes import Upstream
 
@@ -374,7 +375,7 @@ class Deaths:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.left = -1
         self.at = ""
-        steps = ((Database, "submit"), (repository, "git"), (hooks, "run"), (Releases, "switch"))
+        steps = ((Database, "submit"), (repository, "git"), (Runs, "run"), (Releases, "switch"))
         for owner, name in steps:
             monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name), name))
 

@@ -1,0 +1,255 @@
+"""Hooks on their way: each is handed to a supervisor, waited for, and found again after a restart.
+
+A run is its log, a result and a lifeline (`supervisor` says what each is for). They outlive the
+agent as the supervisor does. Whoever finds the lifeline there knows that the hook was handed over,
+and never hands it over twice.
+"""
+
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import agent
+from agent import cgroups, processes
+from agent.cancel import Cancel
+from agent.hooks import Command, Result
+
+GRACE = 10.0
+_PATIENCE = 10.0
+
+
+class Runs:
+    """Has hooks run. One for the agent's whole life."""
+
+    def __init__(self) -> None:
+        self._spawner = _Spawner()
+
+    def warm(self) -> None:
+        """Start what starts hooks, ahead of the first one."""
+        self._spawner.warm()
+
+    def close(self) -> None:
+        """No more hooks; those that run go on."""
+        self._spawner.close()
+
+    def run(
+        self,
+        command: Command,
+        log: Path,
+        place: Path,
+        cancel: Cancel,
+        *,
+        timeout: float | None = None,
+        grace: float = GRACE,
+    ) -> Result:
+        """Run `command` to its end, its output into the file `log`; blocks this thread.
+
+        In the folder `place` are the other files of the run, until whoever named it clears it.
+        `timeout`, in seconds, shortens the command's own; from SIGTERM to SIGKILL it is `grace`.
+        A run that was begun before, by an agent that died, is waited for instead.
+        """
+        files = _Files(log, place)
+        try:
+            if not files.begun():
+                if _leads_outside(command):
+                    return Result(not_started=f"{command.argv[0]} leads outside the deployed tree")
+                limit = command.timeout if timeout is None else min(command.timeout, timeout)
+                self._hand_over(command, files, limit, grace)
+            result = _wait(files, cancel)
+        except OSError as error:
+            return Result(lost=f"the host could not run it: {error.strerror}")
+        if result.lost:
+            end_leftovers(command.deployment)
+        return result
+
+    def _hand_over(self, command: Command, files: "_Files", timeout: float, grace: float) -> None:
+        request = {
+            "name": f"{_group(command.deployment)}{token_hex(4)}",
+            "argv": command.argv,
+            "env": dict(command.env),
+            "cwd": str(command.cwd),
+            "timeout": timeout,
+            "grace": grace,
+        }
+        fds = files.begin()
+        try:
+            with self._spawner.connect() as connection:
+                _send(connection, request, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def _leads_outside(command: Command) -> bool:
+    """Whether a program of the tree is a link to one that is not, which nobody configured."""
+    program = Path(command.argv[0])
+    tree = command.cwd
+    return program.is_relative_to(tree) and not program.resolve().is_relative_to(tree.resolve())
+
+
+# ---- a run's files --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    log: Path
+    place: Path
+
+    @property
+    def result(self) -> Path:
+        return self.place / f"{self.log.name}.result"
+
+    @property
+    def lifeline(self) -> Path:
+        return self.place / f"{self.log.name}.lifeline"
+
+    def begun(self) -> bool:
+        return self.lifeline.exists()
+
+    def begin(self) -> tuple[int, int, int]:
+        """Make them; gives the descriptors of log, result and lifeline for a supervisor."""
+        for folder in (self.log.parent, self.place):
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        result = os.open(self.result, os.O_WRONLY | os.O_CREAT, 0o640)
+        os.mkfifo(self.lifeline, 0o600)
+        return log, result, os.open(self.lifeline, os.O_RDWR)
+
+    def outcome(self) -> Result:
+        try:
+            return Result(**json.loads(self.result.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return Result(lost="it was killed with its supervisor, or the host went down")
+
+
+def _wait(files: _Files, cancel: Cancel) -> Result:
+    """How the run ended, once it has; a set `cancel` has it ended."""
+    try:
+        lifeline = os.open(files.lifeline, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return files.outcome()
+        raise
+    try:
+        _follow(lifeline, cancel)
+    finally:
+        os.close(lifeline)
+    return files.outcome()
+
+
+def _follow(lifeline: int, cancel: Cancel) -> None:
+    """Wait until nobody has the lifeline any more; that is an error to who may write (poll(2))."""
+    watch = select.poll()
+    watch.register(lifeline, 0)
+    watch.register(cancel, select.POLLIN)
+    while lifeline not in (ready := {fd for fd, _ in watch.poll()}):
+        if cancel.fileno() in ready:
+            watch.unregister(cancel)
+            with suppress(BrokenPipeError):
+                os.write(lifeline, b"x")
+
+
+# ---- the way to a supervisor ----------------------------------------------------------------
+
+
+def _send(connection: socket.socket, request: dict[str, Any], fds: tuple[int, ...]) -> None:
+    text = json.dumps(request).encode()
+    sent = socket.send_fds(connection, [text], list(fds))
+    connection.sendall(text[sent:])
+    connection.shutdown(socket.SHUT_WR)
+
+
+class _Spawner:
+    """The small process that forks supervisors, as the user that the agent is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def warm(self) -> None:
+        with self._lock:
+            if not self._control:
+                self._start()
+
+    def connect(self) -> socket.socket:
+        """A connection to a supervisor of its own."""
+        ours, theirs = socket.socketpair()
+        with theirs, self._lock:
+            control = self._control or self._start()
+            try:
+                socket.send_fds(control, [b"+"], [theirs.fileno()])
+            except BrokenPipeError:
+                self._stop()
+                socket.send_fds(self._start(), [b"+"], [theirs.fileno()])
+        return ours
+
+    def _start(self) -> socket.socket:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "agent.supervisor"],
+                env={**os.environ, "PYTHONPATH": str(Path(agent.__file__).parent.parent)},
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        return self._control
+
+    def _stop(self) -> None:
+        if self._control and self._process:
+            self._control.close()
+            self._process.wait()
+            self._control = self._process = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._stop()
+
+
+# ---- what a dead agent's hooks have left ----------------------------------------------------
+
+
+def end_runs(place: Path, deployment: str) -> int:
+    """End the hooks of a deployment that still run, with all they started; gives how many.
+
+    `place` is the folder of its runs' files.
+    """
+    stop = Cancel()
+    stop.set()
+    try:
+        runs = [_Files(lifeline.with_suffix(""), place) for lifeline in place.glob("*.lifeline")]
+        ended = sum(_wait(one, stop).canceled for one in runs)
+    finally:
+        stop.close()
+    return ended + end_leftovers(deployment)
+
+
+def _group(deployment: str) -> str:
+    return f"hook-{deployment}-"
+
+
+def end_leftovers(deployment: str) -> int:
+    """SIGKILL what a deployment's hooks left when their supervisors died; gives how many."""
+    found: set[int] = set()
+    for cgroup in cgroups.leftovers(_group(deployment)):
+        found |= cgroup.pids()
+        cgroup.kill(_PATIENCE)
+        cgroup.remove()
+    deadline = time.monotonic() + _PATIENCE
+    while (running := processes.marked(f"DEPLOY_ID={deployment}")) and time.monotonic() < deadline:
+        found |= {one.pid for one in running}
+        processes.tell(running, signal.SIGKILL)
+    return len(found)
