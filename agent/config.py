@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agent import kinds, sinks
-from agent import places as host
 from agent.errors import ConfigError
 from agent.kinds import (
     NAME,
@@ -187,22 +186,6 @@ class _File:
 
 
 # ---- finding and loading ----------------------------------------------------------------------
-
-
-def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
-    """The configuration file: --config, $GITOPS_AGENT_CONFIG, ./agent.toml, the system's."""
-    chosen = explicit or environ.get("GITOPS_AGENT_CONFIG")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    system = host.SYSTEM_CONFIG
-    for path in (Path("agent.toml").absolute(), system):
-        if path.exists():
-            return path
-    fault = (
-        f"there is no ./agent.toml and no {system}; name one with --config FILE, or"
-        " make one with `gitops-agent init`"
-    )
-    raise ConfigError([fault])
 
 
 def load(path: Path, environ: Mapping[str, str], *, apart: bool = False) -> Settings:

@@ -1,9 +1,11 @@
-"""Where things are on a host: the folders that everything else in agent.toml may lean on."""
+"""Where things are on a host: agent.toml, and the folders that all else in it may lean on."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from agent.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/gitops-agent/agent.toml")
 SYSTEM_STATE = Path("/var/lib/gitops-agent")
@@ -13,6 +15,21 @@ SYSTEM_CREDENTIALS = Path("/etc/gitops-agent/credentials")
 _CREDENTIALS = "gitops"
 LONGEST_SOCKET = 107
 """Bytes in a socket's path (unix(7))."""
+
+
+def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
+    """The configuration file: --config, $GITOPS_AGENT_CONFIG, ./agent.toml, the system's."""
+    chosen = explicit or environ.get("GITOPS_AGENT_CONFIG")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    for path in (Path("agent.toml").absolute(), SYSTEM_CONFIG):
+        if path.exists():
+            return path
+    fault = (
+        f"there is no ./agent.toml and no {SYSTEM_CONFIG}; name one with --config FILE, or"
+        " make one with `gitops-agent init`"
+    )
+    raise ConfigError([fault])
 
 
 class Places:

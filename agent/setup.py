@@ -8,7 +8,7 @@ import re
 import secrets
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,20 @@ set -eu
 echo "$DEPLOY_TARGET is at $DEPLOY_REVISION ($DEPLOY_REASON), in $DEPLOY_TREE"
 """
 _FORM = """\
-Wrote {file}
+Wrote {config}
       {secret_file} (mode 0600)
       {hook}
 
 In GitHub: the repository's Settings > Webhooks > Add webhook
 
-  Payload URL   {url}/webhook/github
-  Content type  application/json
+  Payload URL   {payload_url}
+  Content type  {content_type}
   Secret        {secret}
   Events        Just the push event
 
 The secret is shown this once; it is also in the file above.
 
-Next:  gitops-agent check --config {file}
+Next:  gitops-agent check --config {config}
        {then}
 """
 
@@ -98,8 +98,21 @@ def target_name(repo: str) -> str:
     return name if name[:1].isalpha() else f"t-{name}".rstrip("-")
 
 
-def write(wish: Wish) -> str:
-    """Write the configuration, its secret and a first hook; gives what to tell the operator.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `init` has set up, and what to enter in GitHub's form."""
+
+    config: str
+    secret_file: str
+    hook: str
+    payload_url: str
+    content_type: str
+    secret: str
+    events: tuple[str, ...] = ("push",)
+
+
+def write(wish: Wish) -> Written:
+    """Write the configuration, its secret and a first hook.
 
     AgentError where a configuration is there already: it is never overwritten.
     """
@@ -117,11 +130,15 @@ def write(wish: Wish) -> str:
     if not hook.exists():
         create(hook, _HOOK, 0o755)
     create(file, _filled_in(wish, secret_file), 0o644)
-    url = (wish.url or "https://YOUR-HOST").rstrip("/")
-    then = "gitops-agent install" if file == SYSTEM_CONFIG else f"gitops-agent run --config {file}"
-    return _FORM.format(
-        file=file, secret_file=secret_file, hook=hook, url=url, secret=secret, then=then
-    )
+    url = f"{(wish.url or 'https://YOUR-HOST').rstrip('/')}/webhook/github"
+    return Written(str(file), str(secret_file), str(hook), url, "application/json", secret)
+
+
+def form(written: Written) -> str:
+    """What to tell the operator."""
+    system = written.config == str(SYSTEM_CONFIG)
+    then = "gitops-agent install" if system else f"gitops-agent run --config {written.config}"
+    return _FORM.format(**asdict(written), then=then)
 
 
 def _filled_in(wish: Wish, secret_file: Path) -> str:

@@ -1,11 +1,12 @@
 """The commands. They talk to a running agent over its control socket only."""
 
+import os
 from functools import partial
 
 import click
 
 from agent import __version__
-from agent.cli import doctor, host, hosting, look, steer
+from agent.cli import doctor, host, hosting, look, shell, steer
 from agent.cli.base import Group
 
 _COMMANDS = (
@@ -18,6 +19,7 @@ _COMMANDS = (
     hosting.uninstall,
     doctor.doctor,
     look.status,
+    look.watch,
     look.history,
     look.diff,
     look.logs,
@@ -28,10 +30,15 @@ _COMMANDS = (
     steer.cancel,
     steer.send_push,
     steer.send_notice,
+    shell.completion,
 )
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+# What rich does by itself (https://no-color.org).
+_COLOUR = False if os.environ.get("NO_COLOR") else None
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "color": _COLOUR})
 @click.version_option(__version__, prog_name="gitops-agent")
 def cli() -> None:
     """Push-to-deploy for ordinary Linux hosts: git is the truth, a bad deploy undoes itself."""

@@ -1,16 +1,21 @@
 """What every command leans on: options, exit statuses, and how faults are said."""
 
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+import signal
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
 
-from agent import config
-from agent.client import Client
-from agent.config import Settings
 from agent.errors import AgentError, ConfigError
+from agent.places import find
+
+if TYPE_CHECKING:
+    from agent.client import Client
+    from agent.config import Settings
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -37,6 +42,17 @@ def _say_faults(error: ConfigError) -> None:
         click.echo(f"  {fault}", err=True)
 
 
+@contextmanager
+def following(name: str) -> Iterator[None]:
+    """While the block runs, ^C ends the looking on and nothing else."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = f"`gitops-agent logs -f {name}` follows it"
+        click.echo(f"\nno longer looked on; what runs goes on, and {again}", err=True)
+        raise click.exceptions.Exit(128 + signal.SIGINT) from None
+
+
 def with_config(command: C) -> C:
     """Every command takes --config."""
     return click.option("--config", "config_file", metavar="FILE", help="The agent.toml to use.")(
@@ -49,13 +65,33 @@ def with_json(command: C) -> C:
     return click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")(command)
 
 
-def load(config_file: str | None) -> Settings:
-    return config.load(config.find(config_file, os.environ), os.environ)
+def with_target(command: C) -> C:
+    """Those on one target take its name."""
+    return click.argument("target", shell_complete=targets)(command)
 
 
-def client(config_file: str | None) -> Client:
+def targets(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """The targets whose names begin so, as far as the file can be read; for completion."""
+    try:
+        file = find(ctx.params.get("config_file"), os.environ)
+        named = tomllib.loads(file.read_text()).get("targets", {})
+    except (ConfigError, OSError, ValueError):
+        return []
+    return [name for name in named if name.startswith(begun)]
+
+
+def load(config_file: str | None) -> "Settings":
+    from agent import config
+
+    return config.load(find(config_file, os.environ), os.environ)
+
+
+def client(config_file: str | None) -> "Client":
     """The client needs only the socket's place, so faults elsewhere do not keep it away."""
-    return Client(config.control_socket(config.find(config_file, os.environ), os.environ))
+    from agent import config
+    from agent.client import Client
+
+    return Client(config.control_socket(find(config_file, os.environ), os.environ))
 
 
 def print_json(answer: Any) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import msgspec
 
-from agent import __version__, config, terminal
+from agent import __version__, terminal
 from agent.cli import base
-from agent.client import Client
 from agent.doctor import Finding, Verdict, note, wrong
 from agent.errors import AgentError, ConfigError, Exit, NotRunning
+from agent.places import find
 
 
 @click.command()
@@ -27,7 +27,7 @@ def doctor(
     config_file: str | None, url: str | None, token_file: Path | None, *, every: bool, as_json: bool
 ) -> None:
     """Find out why a webhook does not fire, or why it fires and nothing happens."""
-    file = config.find(config_file, os.environ)
+    file = find(config_file, os.environ)
     with terminal.progress("looking around"):
         findings = list(_look(file, url, _token(token_file)))
     bad = sum(one.verdict is Verdict.WRONG for one in findings)
@@ -50,6 +50,9 @@ def _token(file: Path | None) -> str | None:
 
 def _look(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
     """The agent's own findings where one runs, else what can be found without it."""
+    from agent import config
+    from agent.client import Client
+
     try:
         with Client(config.control_socket(file, os.environ)) as client:
             status, found = client.status(), client.doctor(url)
@@ -66,6 +69,7 @@ def _look(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
 
 
 def _without_agent(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
+    from agent import config
     from agent.doctor import examine
 
     try:

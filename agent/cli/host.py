@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from agent import config, terminal
+from agent import terminal
 from agent.cli import base
 from agent.errors import Exit
-from agent.words import printable
+from agent.places import find
 
 
 @click.command()
@@ -22,13 +22,13 @@ from agent.words import printable
 def run(config_file: str | None, only: str | None) -> None:
     """Be the agent, in the foreground. SIGHUP reloads, SIGTERM drains."""
     environ = dict(os.environ)
-    path = config.find(config_file, environ)
+    path = find(config_file, environ)
     if only == "receiver":
         from agent import public, reception
 
         reception.run(public.load(path, environ), environ)
     else:
-        from agent import service
+        from agent import config, service
 
         apart = only == "core"
         service.run(config.load(path, environ, apart=apart), environ, apart=apart)
@@ -45,6 +45,7 @@ def demo(*, keep: bool) -> None:
 
 @click.command()
 @base.with_config
+@base.with_json
 @click.option("--repo", metavar="URL", help="The repository, as git reaches it.")
 @click.option("--branch", default="main", show_default=True)
 @click.option("--path", "path", metavar="PATH", help="Where the tree goes on this host.")
@@ -52,7 +53,7 @@ def demo(*, keep: bool) -> None:
 @click.option("--url", metavar="URL", help="This host as GitHub reaches it, https://host.")
 def init(
     config_file: str | None, repo: str | None, branch: str, path: str | None,
-    target: str | None, url: str | None,
+    target: str | None, url: str | None, *, as_json: bool,
 ) -> None:  # fmt: skip
     """Write an agent.toml, a secret and a first hook, and say what to enter in GitHub's form."""
     from agent import setup
@@ -63,7 +64,8 @@ def init(
     name = target or setup.target_name(repo)
     if path is None:
         path = _ask("Folder for the tree", "--path", f"/srv/{name}")
-    click.echo(setup.write(setup.Wish(file, repo, branch, path, name, url)), nl=False)
+    written = setup.write(setup.Wish(file, repo, branch, path, name, url))
+    base.print_json(written) if as_json else click.echo(setup.form(written), nl=False)
 
 
 def _ask(what: str, option: str, default: str | None = None) -> str:
@@ -109,9 +111,6 @@ def check(config_file: str | None, *, as_json: bool) -> None:
     else:
         click.echo(f"{settings.path} is sound; webhooks: {len(settings.webhooks)},"
                    f" targets: {len(findings)}")  # fmt: skip
-        for one in findings:
-            mark, colour = ("ok  ", "green") if one["ok"] else ("FAIL", "red")
-            click.secho(mark, fg=colour, nl=False)
-            click.echo(f" {one['target']}: {printable(one['says'])}")
+        terminal.show_reached(findings)
     if not all(one["ok"] for one in findings):
         raise click.exceptions.Exit(Exit.FAILED)

@@ -1,4 +1,7 @@
-"""Commands that look: status, history, diff, logs."""
+"""Commands that look: status, watch, history, diff, logs."""
+
+import sys
+import time
 
 import click
 import msgspec
@@ -21,7 +24,25 @@ def status(config_file: str | None, *, as_json: bool) -> None:
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target", required=False)
+@click.option(
+    "--every", metavar="SECONDS", default=1.0, show_default=True, type=click.FloatRange(0.1)
+)
+def watch(config_file: str | None, every: float, *, as_json: bool) -> None:
+    """All targets on the whole screen, until q; with --json a status on each line, until ^C."""
+    with base.client(config_file) as client:
+        if as_json:
+            while True:
+                click.echo(msgspec.json.encode(client.status()))
+                time.sleep(every)
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise click.UsageError("this is no terminal; `status`, or `watch --json`, is for pipes")
+        terminal.watch(client, every)
+
+
+@click.command()
+@base.with_config
+@base.with_json
+@click.argument("target", required=False, shell_complete=base.targets)
 @click.option("-n", "--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--looks", is_flag=True, help="The looks that left something alone instead, and why.")
 def history(
@@ -41,7 +62,7 @@ def history(
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 def diff(config_file: str | None, target: str, *, as_json: bool) -> None:
     """What a sync would bring: commits and files. Changes nothing."""
     with base.client(config_file) as client:
@@ -52,7 +73,7 @@ def diff(config_file: str | None, target: str, *, as_json: bool) -> None:
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("name", metavar="[TARGET|ID]", required=False)
+@click.argument("name", metavar="[TARGET|ID]", required=False, shell_complete=base.targets)
 @click.option("-f", "--follow", is_flag=True, help="Follow it to its end.")
 def logs(config_file: str | None, name: str | None, *, follow: bool, as_json: bool) -> None:
     """A deployment's hook output: a target's newest, one by id, or the newest of all."""
@@ -63,8 +84,9 @@ def logs(config_file: str | None, name: str | None, *, follow: bool, as_json: bo
                 raise AgentError("there has been no deployment yet")
             name = newest[0]["id"]
         pieces = client.log(name, follow=follow)
-        if as_json:
-            for piece in pieces:
-                click.echo(msgspec.json.encode(piece))
-        elif end := terminal.show_pieces(pieces):
-            terminal.show_end(end)
+        with base.following(name):
+            if as_json:
+                for piece in pieces:
+                    click.echo(msgspec.json.encode(piece))
+            elif end := terminal.show_pieces(pieces):
+                terminal.show_end(end)

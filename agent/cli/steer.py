@@ -3,16 +3,18 @@
 import getpass
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from agent import kinds, terminal
+from agent import terminal
 from agent.cli import base
-from agent.client import Client
 from agent.errors import AgentError, Exit
 from agent.words import printable
+
+if TYPE_CHECKING:
+    from agent.client import Client
 
 _BRIEFLY, _AT_LENGTH = 0.2, 25.0
 
@@ -20,7 +22,7 @@ _BRIEFLY, _AT_LENGTH = 0.2, 25.0
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 @click.option("--wait", is_flag=True, help="Show it to its end; exit 1 if it does not go well.")
 @click.option("--force", is_flag=True, help="Also a held revision, or one that is live already.")
 def sync(config_file: str | None, target: str, *, wait: bool, force: bool, as_json: bool) -> None:
@@ -33,7 +35,7 @@ def sync(config_file: str | None, target: str, *, wait: bool, force: bool, as_js
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 @click.option("--to", metavar="REVISION", help="Default: the last good one before what is live.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Show it to its end.")
 def rollback(
@@ -48,7 +50,7 @@ def rollback(
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 @click.option("--for", "duration", metavar="DURATION", help='Such as "2h"; default: until resumed.')
 @click.option("--reason", default="", help="Why, for whoever looks at it later.")
 def pause(
@@ -65,6 +67,8 @@ def pause(
 def _seconds(duration: str | None) -> float | None:
     if duration is None:
         return None
+    from agent import kinds
+
     try:
         return kinds.parse_duration(duration)
     except ValueError as error:
@@ -74,7 +78,7 @@ def _seconds(duration: str | None) -> float | None:
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 def resume(config_file: str | None, target: str, *, as_json: bool) -> None:
     """End a pause; the newest push that came meanwhile goes out."""
     with base.client(config_file) as client:
@@ -86,7 +90,7 @@ def resume(config_file: str | None, target: str, *, as_json: bool) -> None:
 @click.command()
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 def cancel(config_file: str | None, target: str, *, as_json: bool) -> None:
     """End a running deployment, hooks and all, the way a failure would."""
     with base.client(config_file) as client:
@@ -95,14 +99,15 @@ def cancel(config_file: str | None, target: str, *, as_json: bool) -> None:
     base.print_json({"target": target}) if as_json else click.echo(said)
 
 
-def _see_through(client: Client, target: str, number: int, *, wait: bool, as_json: bool) -> None:
+def _see_through(client: "Client", target: str, number: int, *, wait: bool, as_json: bool) -> None:
     """Say what was asked for, or show it to its end; exit 1 if it does not go well."""
     if not wait:
         answer = {"request": number, "target": target}
         asked = f"{target} is looked at now; `gitops-agent logs -f {target}` follows it"
         base.print_json(answer) if as_json else click.echo(asked)
         return
-    result = _wait(client, number, quiet=as_json)
+    with base.following(target):
+        result = _wait(client, number, quiet=as_json)
     if as_json:
         base.print_json(result)
     if result["result"] not in ("deployed", "up-to-date"):
@@ -116,7 +121,7 @@ def _actor() -> str:
         return f"uid {os.getuid()}"
 
 
-def _wait(client: Client, number: int, *, quiet: bool) -> dict[str, Any]:
+def _wait(client: "Client", number: int, *, quiet: bool) -> dict[str, Any]:
     """Until the request is through; its deployment's output meanwhile."""
     with terminal.progress(f"waiting for sync {number}"):
         result = client.result(number, _BRIEFLY)
@@ -136,7 +141,7 @@ def _wait(client: Client, number: int, *, quiet: bool) -> dict[str, Any]:
 @click.command("send-push")
 @base.with_config
 @base.with_json
-@click.argument("target")
+@base.with_target
 @click.option("--revision", help="The revision to announce; default: what the remote shows.")
 def send_push(config_file: str | None, target: str, revision: str | None, *, as_json: bool) -> None:
     """Send a signed push delivery to one's own agent, as GitHub would."""

@@ -1,12 +1,24 @@
 """How answers look to a person: tables that fit 80 columns, times as one says them, plain words.
 
 Colours and progress only on a terminal, never under NO_COLOR; elsewhere the same lines, plain.
+What a command does not show is not imported for it: completion has to be quick.
 """
 
-from agent.terminal.follow import show_end, show_pieces
-from agent.terminal.overview import show_status
-from agent.terminal.screen import progress
-from agent.terminal.story import show_difference, show_findings, show_history, show_looks
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.terminal.follow import show_end, show_pieces
+    from agent.terminal.overview import show_status
+    from agent.terminal.screen import progress
+    from agent.terminal.story import (
+        show_difference,
+        show_findings,
+        show_history,
+        show_looks,
+        show_reached,
+    )
+    from agent.terminal.watch import watch
 
 __all__ = [
     "progress",
@@ -16,5 +28,21 @@ __all__ = [
     "show_history",
     "show_looks",
     "show_pieces",
+    "show_reached",
     "show_status",
+    "watch",
 ]
+_ROOMS = {
+    "follow": ("show_end", "show_pieces"),
+    "overview": ("show_status",),
+    "screen": ("progress",),
+    "story": ("show_difference", "show_findings", "show_history", "show_looks", "show_reached"),
+    "watch": ("watch",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"agent.terminal.{room}"), name)
+    raise AttributeError(name)

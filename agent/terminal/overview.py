@@ -1,7 +1,8 @@
 """Every target at a glance, in 80 columns: for `status`, and again and again for `watch`."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -15,14 +16,19 @@ Report = Mapping[str, Any]
 _HEADS = ("TARGET", "STATE", "LIVE", "LAST OUTCOME", "POLL IN", "PUSH")
 _GAP = 2
 _LEAST_NAME = 12
+_FEW = 10
+ALL = slice(None)
 
 
 def show_status(status: Report) -> None:
     out, now = console(), time.time()
     out.print(headline(status, now))
+    if len(status["targets"]) > _FEW:
+        out.print(summary(status["targets"]))
     out.print(table(status["targets"], now, out.width))
-    for line in troubles(status, now):
-        out.print(line, soft_wrap=True)
+    for line in troubles(status, status["targets"], now):
+        # Where it is no terminal a program may read it, and wants each in one line.
+        out.print(line, soft_wrap=not out.is_terminal)
 
 
 def headline(status: Report, now: float) -> Text:
@@ -33,21 +39,30 @@ def headline(status: Report, now: float) -> Text:
     return line
 
 
+def summary(targets: Sequence[Report]) -> Text:
+    """How many targets are in which state, the most first."""
+    line = Text()
+    for state, count in Counter(one["state"] for one in targets).most_common():
+        line.append(", " if line else "", "").append(f"{count} {state}", STYLES.get(state, ""))
+    return line
+
+
 # ---- the table ----------------------------------------------------------------------------------
 
 
-def table(targets: Sequence[Report], now: float, width: int) -> Table:
-    """A line for each target. Names are cut in their middle, where they are most alike."""
+def table(targets: Sequence[Report], now: float, width: int, part: slice = ALL) -> Table:
+    """A line for each target; of `part` of them only, in the columns of all.
+
+    Names are cut in their middle, where they are most alike.
+    """
     rows = [_row(one, now) for one in targets]
-    others = sum(
-        max([len(head), *(len(row[n]) for row in rows)]) + _GAP
-        for n, head in enumerate(_HEADS[1:], 1)
-    )
+    widths = [max(len(head), *(len(row[n]) for row in rows)) for n, head in enumerate(_HEADS)]
+    widths[0] = min(widths[0], max(_LEAST_NAME, width - sum(widths[1:]) - _GAP * len(widths[1:])))
     made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for head in _HEADS:
-        made.add_column(head, no_wrap=True, overflow="ellipsis")
-    for name, *cells in rows:
-        made.add_row(Text(clipped(name.plain, max(_LEAST_NAME, width - others))), *cells)
+    for head, wide in zip(_HEADS, widths, strict=True):
+        made.add_column(head, min_width=wide, no_wrap=True, overflow="ellipsis")
+    for name, *cells in rows[part]:
+        made.add_row(Text(clipped(name.plain, widths[0])), *cells)
     return made
 
 
@@ -80,9 +95,9 @@ def clipped(text: str, width: int) -> str:
 # ---- what is wrong ------------------------------------------------------------------------------
 
 
-def troubles(status: Report, now: float) -> Iterator[Text]:
-    """What is wrong with each target, webhook and sink, and what to type."""
-    for target in status["targets"]:
+def troubles(status: Report, targets: Iterable[Report], now: float) -> Iterator[Text]:
+    """What is wrong with each of these targets, and each webhook and sink, and what to type."""
+    for target in targets:
         for says, todo in _trouble(target, now):
             yield Text(f"{target['name']}: ", "bold").append(says, "")
             if todo:

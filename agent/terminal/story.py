@@ -30,6 +30,14 @@ def show_findings(findings: Sequence[Finding], *, every: bool) -> None:
     out.print(said, style="bold red" if bad else "bold green")
 
 
+def show_reached(findings: Iterable[Mapping[str, Any]]) -> None:
+    """Whether each target's remote could be read."""
+    out = console()
+    for one in findings:
+        verdict = Verdict.OK if one["ok"] else Verdict.WRONG
+        _hanging(out, verdict, f"{one['target']}: {printable(one['says'])}")
+
+
 def _hanging(out: Console, mark: str, text: str) -> None:
     """A text beside its mark, in lines that end at the console's width."""
     style = _MARKS.get(Verdict(mark), "") if mark else ""

@@ -369,14 +369,14 @@ def test_where_the_file_is_looked_for(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(folder)
     monkeypatch.setattr(places, "SYSTEM_CONFIG", folder / "etc" / "agent.toml")
     with pytest.raises(ConfigError, match="gitops-agent init"):
-        config.find(None, {})
+        places.find(None, {})
     (folder / "etc").mkdir()
     (folder / "etc" / "agent.toml").touch()
-    assert config.find(None, {}) == folder / "etc" / "agent.toml"
+    assert places.find(None, {}) == folder / "etc" / "agent.toml"
     (folder / "agent.toml").touch()
-    assert config.find(None, {}) == folder / "agent.toml"
-    assert config.find(None, {"GITOPS_AGENT_CONFIG": "/x"}) == Path("/x")
-    assert config.find("/y", {"GITOPS_AGENT_CONFIG": "/x"}) == Path("/y")
+    assert places.find(None, {}) == folder / "agent.toml"
+    assert places.find(None, {"GITOPS_AGENT_CONFIG": "/x"}) == Path("/x")
+    assert places.find("/y", {"GITOPS_AGENT_CONFIG": "/x"}) == Path("/y")
 
 
 def test_a_service_s_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
