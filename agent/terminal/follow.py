@@ -93,7 +93,7 @@ def show_end(deployment: Report) -> None:
     """What a deployment came to, in a line; where it did not go well, what to do."""
     out, one = console(), deployment
     outcome = one["outcome"] or "running"
-    line = Text(f"{one['target']} {short(one['revision'])} ", "bold")
+    line = Text().append(f"{one['target']} {short(one['revision'])} ", "bold")
     line.append(outcome, f"bold {STYLES.get(outcome, 'cyan')}")
     if one["ended_at"]:
         line.append(f" in {span(one['ended_at'] - one['started_at'])}")

@@ -1,6 +1,7 @@
 """Single keys from a terminal, which is left as it was (termios(3))."""
 
 import os
+import re
 import select
 import signal
 import sys
@@ -21,12 +22,14 @@ _NAMES = {
 }  # fmt: skip
 """What terminals send (xterm, in both cursor modes; screen and tmux)."""
 
-Read = Callable[[float], str | None]
+_KEY = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+
+Read = Callable[[float], list[str]]
 
 
 @contextmanager
 def keys() -> Iterator[Read]:
-    """While the block runs, a way to wait so many seconds for a key, and to learn its name.
+    """While the block runs, a way to wait so many seconds for keys, and to learn their names.
 
     However the block is left, by a signal too, the terminal is what it was.
     """
@@ -47,13 +50,14 @@ def keys() -> Iterator[Read]:
             signal.signal(number, handler)
 
 
-def _read(seconds: float) -> str | None:
+def _read(seconds: float) -> list[str]:
+    """The keys that were typed and mean something; `quit` where nobody can type any more."""
     terminal = sys.stdin.fileno()
     ready, _, _ = select.select([terminal], [], [], seconds)
     if not ready:
-        return None
+        return []
     typed = os.read(terminal, 64)
-    return "quit" if not typed else _NAMES.get(typed)
+    return [_NAMES[key] for key in _KEY.findall(typed) if key in _NAMES] if typed else ["quit"]
 
 
 def _leave(number: int, _: FrameType | None) -> None:

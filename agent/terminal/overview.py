@@ -13,7 +13,7 @@ from agent.words import ago, many, printable, short, span, stamp
 
 Report = Mapping[str, Any]
 
-_HEADS = ("TARGET", "STATE", "LIVE", "LAST OUTCOME", "POLL IN", "PUSH")
+_HEADS = ("TARGET", "STATE", "LIVE", "LAST OUTCOME", "AGO", "POLL IN", "PUSH AGO")
 _GAP = 2
 _LEAST_NAME = 12
 _FEW = 10
@@ -68,20 +68,17 @@ def table(targets: Sequence[Report], now: float, width: int, part: slice = ALL) 
 
 def _row(one: Report, now: float) -> tuple[Text, ...]:
     last, poll, pushed = one["last"], one["next_poll"], one["last_webhook"]
+    outcome = (last["outcome"] or "running") if last else "-"
+    since = (last["ended_at"] or last["started_at"]) if last else None
     return (
         Text(one["name"]),
         Text(one["state"], STYLES.get(one["state"], "")),
         Text(short(one["live"])),
-        _outcome(last, now) if last else Text("-"),
+        Text(outcome, STYLES.get(outcome, "")),
+        Text("" if since is None else span(now - since)),
         Text("off" if poll is None else span(poll - now)),
         Text("never" if pushed is None else span(now - pushed)),
     )
-
-
-def _outcome(last: Report, now: float) -> Text:
-    outcome = last["outcome"] or "running"
-    since = last["ended_at"] or last["started_at"]
-    return Text(f"{outcome} ", STYLES.get(outcome, "")).append(span(now - since), "")
 
 
 def clipped(text: str, width: int) -> str:
@@ -99,18 +96,18 @@ def troubles(status: Report, targets: Iterable[Report], now: float) -> Iterator[
     """What is wrong with each of these targets, and each webhook and sink, and what to type."""
     for target in targets:
         for says, todo in _trouble(target, now):
-            yield Text(f"{target['name']}: ", "bold").append(says, "")
+            yield Text.assemble((f"{target['name']}: ", "bold"), says)
             if todo:
                 yield Text(f"  {todo}", "dim")
     for webhook in status["webhooks"]:
         if webhook["refused"]:
             refused = f"{many(webhook['refused'], 'delivery')} had no right signature"
-            yield Text(f"webhook {webhook['name']}: ", "bold").append(refused, "")
+            yield Text.assemble((f"webhook {webhook['name']}: ", "bold"), refused)
             yield Text("  `gitops-agent doctor` says why that is likely", "dim")
     for sink in status["sinks"]:
         why = f": {printable(sink['why'])}" if sink["why"] else ""
         waits = f"{many(sink['waiting'], 'notice')} not told yet, from {ago(sink['since'], now)} on"
-        yield Text(f"notify.{sink['sink']}: ", "bold").append(f"{waits}{why}", "")
+        yield Text.assemble((f"notify.{sink['sink']}: ", "bold"), f"{waits}{why}")
 
 
 def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:

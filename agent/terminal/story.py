@@ -41,8 +41,8 @@ def show_reached(findings: Iterable[Mapping[str, Any]]) -> None:
 def _hanging(out: Console, mark: str, text: str) -> None:
     """A text beside its mark, in lines that end at the console's width."""
     style = _MARKS.get(Verdict(mark), "") if mark else ""
-    for line in textwrap.wrap(text, out.width - 7, break_on_hyphens=False):
-        out.print(Text(f"{mark:7}", style).append(line, ""), soft_wrap=True)
+    for line in textwrap.wrap(text, out.width - 7, break_on_hyphens=False, break_long_words=False):
+        out.print(Text.assemble((f"{mark:7}", style), line), soft_wrap=True)
         mark = ""
 
 
@@ -89,7 +89,7 @@ def show_difference(difference: Mapping[str, Any]) -> None:
     for commits, mark, style in ((one["commits"], "+", "green"), (one["taken_away"], "-", "red")):
         for commit in commits:
             who = printable(commit["author"])
-            line = Text(f"{mark} {short(commit['revision'])} ", style)
-            out.print(line + Text(f"{printable(commit['subject'])} ({who})"))
+            revision = (f"{mark} {short(commit['revision'])} ", style)
+            out.print(Text.assemble(revision, f"{printable(commit['subject'])} ({who})"))
     for file in one["files"]:
         out.print(f"  {printable(file)}")

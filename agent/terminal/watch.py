@@ -37,7 +37,7 @@ def watch(client: Client, every: float) -> None:
                 view.ask(client)
             live.update(view.shown(out.width, out.height, time.time()), refresh=True)
             try:
-                if not view.heed(read(min(_TICK, every))):
+                if not all(map(view.heed, read(min(_TICK, every)))):
                     return
             except KeyboardInterrupt:
                 return
@@ -62,13 +62,13 @@ class View:
         except AgentError as error:
             self.lost = str(error)
 
-    def heed(self, key: str | None) -> bool:
+    def heed(self, key: str) -> bool:
         """Scroll as the key says; False if it says to end."""
         moves = {
             "up": self.top - 1, "down": self.top + 1, "home": 0, "end": 10**6,
             "page up": self.top - self.page, "page down": self.top + self.page,
         }  # fmt: skip
-        self.top = moves.get(key or "", self.top)
+        self.top = moves.get(key, self.top)
         return key != "quit"
 
     def shown(self, width: int, height: int, now: float) -> RenderableType:
@@ -121,4 +121,4 @@ def _running(client: Client, status: Report) -> Iterator[tuple[str, Report]]:
 def _doing(steps: Mapping[str, Report], now: float) -> Iterator[Text]:
     for name, step in steps.items():
         at = f"{step['stage']}: {printable(step['name'])}, {span(now - step['started_at'])}"
-        yield Text(f"{name}: ", "bold").append(at, STYLES["running"])
+        yield Text.assemble((f"{name}: ", "bold"), (at, STYLES["running"]))

@@ -196,8 +196,8 @@ def test_check_reaches_every_remote(agent: Agent, upstream: Upstream) -> None:
     a = upstream.commit({"a": "1"})
     done = agent.command("check")
     assert done.returncode == 1
-    assert f"ok   shop: main is at {a[:12]}" in done.stdout
-    assert "FAIL gone: /no/such/repository: the remote could not be read" in done.stdout
+    assert f"ok     shop: main is at {a[:12]}" in done.stdout
+    assert "wrong  gone: /no/such/repository: the remote could not be read" in done.stdout
     assert "has no branch nope" in done.stdout
     found = json.loads(agent.command("check", "--json").stdout)
     assert [one["ok"] for one in found["targets"]] == [True, False, False]

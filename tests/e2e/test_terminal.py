@@ -109,7 +109,8 @@ def test_watch_scrolls(at: Screen, live: Agent, upstream: Upstream) -> None:
     at.wait_for("site-19")
     at.type("g")
     at.wait_until(lambda seen: "site-19" not in seen and "docs " in seen, "first page")
-    at.type("q")
+    at.type("Down", "Down", "q")
+    at.wait_until(lambda seen: "q ends" not in seen, "end")
     assert left_as_it_was(at)
 
 
