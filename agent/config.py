@@ -31,6 +31,7 @@ from agent.kinds import (
     Repo,
     TokenHash,
     TreePath,
+    TrustedProxies,
     WebhookSecrets,
     WebUrl,
 )
@@ -65,6 +66,7 @@ class Settings:
     drain: float
     bind: str
     url: str | None
+    trusted_proxies: tuple[str, ...]
     """Where the forge reaches the listener, as far as it is known."""
     entrance: Entrance | None
     """The control application on TCP; its socket is always there."""
@@ -96,6 +98,7 @@ HISTORY = Duration(90 * 86400.0)
 class ServerTable:
     bind: Bind = Bind("127.0.0.1:9000")
     url: WebUrl | None = None
+    trusted_proxies: TrustedProxies = TrustedProxies(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ def _settings(file: _File, places: Places, tables: Mapping[str, sinks.Table]) ->
         drain=file.drain,
         bind=file.server.bind,
         url=file.server.url,
+        trusted_proxies=file.server.trusted_proxies,
         entrance=_entrance(file.control),
         metrics_bind=file.metrics.bind,
         poll_jitter=file.poll.jitter,

@@ -28,6 +28,7 @@ Place = NewType("Place", Path)
 ExistingFile = NewType("ExistingFile", Path)
 TreePath = NewType("TreePath", Path)
 Bind = NewType("Bind", str)
+TrustedProxies = NewType("TrustedProxies", tuple[str, ...])
 WebUrl = NewType("WebUrl", str)
 Repo = NewType("Repo", str)
 Branch = NewType("Branch", str)
@@ -202,6 +203,21 @@ def bind(value: object, _: object) -> Bind:
     return Bind(text)
 
 
+def trusted_proxies(value: object, _: object) -> TrustedProxies:
+    """Addresses, networks, or "unix" for whoever comes over a Unix socket."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list such as ["127.0.0.1", "10.0.0.0/8", "unix"]')
+    for one in map(string, value):
+        try:
+            if one != "unix":
+                ipaddress.ip_network(one)
+        except ValueError:
+            raise ValueError(
+                f'must have addresses, networks or "unix" in it, not {one!r}'
+            ) from None
+    return TrustedProxies(tuple(value))
+
+
 def web_url(value: object, _: object) -> WebUrl:
     text = string(value)
     parts = urlsplit(text)
@@ -262,6 +278,7 @@ READERS: Mapping[Any, Callable[[object, object], Any]] = {
     Provider: provider,
     Bind: bind,
     WebUrl: web_url,
+    TrustedProxies: trusted_proxies,
     Branch: branch,
     Environment: environment,
     TokenHash: token_hash,

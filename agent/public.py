@@ -29,8 +29,9 @@ class Public:
     feed_socket: Path
     history: float
     bind: str
+    trusted_proxies: tuple[str, ...]
     webhooks: Mapping[str, Webhook]
-    targets: tuple[Tracked, ...]
+    targets: Mapping[str, Tracked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Public:
         feed_socket=places.feed_socket,
         history=file.history,
         bind=file.server.bind,
+        trusted_proxies=file.server.trusted_proxies,
         webhooks=webhooks(file.webhooks),
-        targets=tuple(Tracked(name, one.repo, one.branch) for name, one in file.targets.items()),
+        targets={name: Tracked(name, one.repo, one.branch) for name, one in file.targets.items()},
     )
 
 

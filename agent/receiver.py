@@ -21,6 +21,7 @@ from litestar import HttpMethod, Litestar, Request, get, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.response import Response
 
+from agent import proxies
 from agent.connections import Head, Reply, guarded
 from agent.errors import JournalUnavailable, Malformed
 from agent.forges import FORGES
@@ -70,6 +71,7 @@ class Receiver:
         self._aside = ThreadPoolExecutor(1, "receiver")
         self.clock = clock
         self.tally = Tally()
+        self.trusted_proxies: tuple[str, ...] = ()
 
     def track(self, webhooks: Mapping[str, Webhook], routes: Routes) -> None:
         """The webhooks and targets there are, from a configuration that was read (again)."""
@@ -262,8 +264,9 @@ class Arrival:
         name, forge = self._webhook.name, self._forge
         why = why_refused(self._headers, forge.SIGNATURE_HEADER, forge.SHA1_HEADER)
         now = self._receiver.clock()
-        self._receiver.tally.refuse(name, why, self._headers, self._client, now)
-        log.warning("delivery.refused", webhook=name, client=self._client, why=why.value)
+        client = proxies.client(self._client, self._headers, self._receiver.trusted_proxies)
+        self._receiver.tally.refuse(name, why, self._headers, client, now)
+        log.warning("delivery.refused", webhook=name, client=client, why=why.value)
         self.answer(401, {"error": "unauthorized"})
 
     def _parse(self, secret: int) -> tuple[Delivery, Event] | Malformed:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,11 +16,11 @@ import structlog
 import uvloop
 
 from agent import logs, public, sandbox, systemd
+from agent.config import Settings
 from agent.connections import Limits
 from agent.errors import ConfigError, JournalUnavailable
 from agent.feed import Feed
 from agent.inbox import Inbox, Letters
-from agent.model import Target, Tracked, Webhook
 from agent.plan import Routes
 from agent.public import Public
 from agent.receiver import Receiver, public_app
@@ -43,10 +43,12 @@ class Reception:
         self.trouble = self.inbox.trouble
         self.close = self.inbox.close
 
-    def track(self, webhooks: Mapping[str, Webhook], targets: Iterable[Target | Tracked]) -> None:
+    def track(self, settings: Settings | Public) -> None:
         """The webhooks and targets there are, from a configuration that was read (again)."""
+        webhooks, targets = settings.webhooks, settings.targets
         logs.hide(secret for webhook in webhooks.values() for secret in webhook.secrets)
-        self.receiver.track(webhooks, Routes(targets))
+        self.receiver.track(webhooks, Routes(targets.values()))
+        self.receiver.trusted_proxies = settings.trusted_proxies
 
     def server(
         self, sockets: Sequence[socket.socket], address: str, healthy: Callable[[], bool]
@@ -106,7 +108,7 @@ class _Process:
         """Start in this order, wait for a signal, stop in the opposite order."""
         reception, feed = self._reception, self._feed
         try:
-            reception.track(self._settings.webhooks, self._settings.targets)
+            reception.track(self._settings)
             inward, outward = self._sockets()
             server = reception.server(outward, self._settings.bind, feed.core_is_well)
             self._heed_signals()
@@ -158,7 +160,7 @@ class _Process:
             log.error("reload.refused", faults=error.faults, kept="the configuration before")
             return
         self._settings = new
-        self._reception.track(new.webhooks, new.targets)
+        self._reception.track(new)
         log.info("receiver.reloaded", webhooks=len(new.webhooks), targets=len(new.targets))
 
     async def _words(self) -> str:

@@ -234,7 +234,7 @@ class Service:
         self.journal.outbox.track(settings.sinks.values())
         self.reconciler.track(settings.targets)
         if isinstance(self.front, Reception):
-            self.front.track(settings.webhooks, settings.targets.values())
+            self.front.track(settings)
         self.intake.track(settings.targets)
 
     def _on_reload(self) -> None:

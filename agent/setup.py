@@ -33,6 +33,7 @@ _CONFIG = """\
 
 [server]
 bind = "127.0.0.1:9000"        # put a TLS proxy in front, or "0.0.0.0:9000"
+trusted_proxies = ["127.0.0.1"]
 {url}
 
 [poll]

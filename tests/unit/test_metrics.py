@@ -204,7 +204,8 @@ def house(tmp_path: Path, journal: Journal) -> House:
     settings = Settings(
         path=tmp_path, state_dir=tmp_path, hooks_dir=tmp_path, control_socket=tmp_path,
         feed_socket=tmp_path, parallel=4, history=1.0, drain=1.0, bind="x", url=None,
-        metrics_bind=None, entrance=None, poll_jitter=10.0, webhooks={"github": webhook}, targets={"shop": target}, sinks={},
+        trusted_proxies=(), metrics_bind=None, entrance=None, poll_jitter=10.0, webhooks={"github": webhook},
+        targets={"shop": target}, sinks={},
     )  # fmt: skip
     return House(settings, journal)
 

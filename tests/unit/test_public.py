@@ -13,6 +13,7 @@ FILE = """
 parallel = "no number"         # the core's fault to tell
 [server]
 bind = "127.0.0.1:9001"
+trusted_proxies = ["127.0.0.1"]
 [webhooks.github]
 secret = { env = "HOOK" }
 [targets.shop]
@@ -45,11 +46,12 @@ def test_it_knows_webhooks_and_which_push_is_for_whom_and_no_more(tmp_path: Path
         feed_socket=Path("/var/lib/receiver/feed.sock"),
         history=90 * 86400.0,
         bind="127.0.0.1:9001",
+        trusted_proxies=("127.0.0.1",),
         webhooks={"github": Webhook("github", "github", (SECRET.encode(),))},
-        targets=(
-            Tracked("shop", "https://github.com/acme/shop.git", "main"),
-            Tracked("docs", "git@github.com:acme/docs.git", "live"),
-        ),
+        targets={
+            "shop": Tracked("shop", "https://github.com/acme/shop.git", "main"),
+            "docs": Tracked("docs", "git@github.com:acme/docs.git", "live"),
+        },
     )
 
 
@@ -82,4 +84,4 @@ def test_another_shape_is_a_fault(tmp_path: Path, text: str, told: str) -> None:
 
 @pytest.mark.parametrize("text", ["targets = 1", "[targets]\nshop = 1"])
 def test_a_core_s_fault_leaves_it_without_targets(tmp_path: Path, text: str) -> None:
-    assert public.load(write(tmp_path, text), {}).targets == ()
+    assert public.load(write(tmp_path, text), {}).targets == {}
