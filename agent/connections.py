@@ -176,6 +176,8 @@ class Bounded(HttpToolsProtocol):
     _replied = False
     _whole = False
     _keep_alive = True
+    _last = False
+    """The server stops: no request after this one."""
 
     # ---- what uvicorn and the event loop call --------------------------------------------------
 
@@ -211,6 +213,8 @@ class Bounded(HttpToolsProtocol):
             return
         elif not self._take(self.taker):
             super().on_headers_complete()
+        if self._last and self.cycle is not None:
+            self.cycle.keep_alive = False
         self._now = Phase.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -234,17 +238,18 @@ class Bounded(HttpToolsProtocol):
             self.crowd.enter(self, Phase.IDLE)
 
     def shutdown(self) -> None:
-        if self._taken is None:
+        """The server stops: what was begun is answered, and who was let in may still ask once."""
+        self._last = True
+        self._keep_alive = False
+        if self._taken is None and self.phase is not Phase.HEAD:
             super().shutdown()
-        else:
-            self._keep_alive = False
 
     # ---- the short path ------------------------------------------------------------------------
 
     def _take(self, taker: Taker) -> bool:
         """Offer the request whose head is there to the short path; whether it was taken."""
         self._replied = self._whole = False
-        self._keep_alive = self.parser.should_keep_alive()
+        self._keep_alive = self.parser.should_keep_alive() and not self._last
         client = self.client[0] if self.client else "unix"
         path = self.url.partition(b"?")[0]
         head = Head(self.parser.get_method(), path, self.headers, client)

@@ -6,7 +6,7 @@ import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +410,32 @@ def test_a_stop_finishes_what_was_taken(app: App, clerk: Clerk) -> None:
     reader.join(10)
     one.close()
     assert answered[0].startswith(b"HTTP/1.1 202 ")
+
+
+@pytest.mark.parametrize("request_", [REQUEST, TAKEN], ids=["application", "short path"])
+def test_who_was_let_in_before_a_stop_may_still_ask_once(
+    app: App, clerk: Clerk, request_: bytes
+) -> None:
+    answered: list[bytes] = []
+
+    def ask_once_it_stops(address: tuple[str, int], one: socket.socket) -> None:
+        with suppress(ConnectionRefusedError):
+            while True:
+                connect(address).close()
+        one.sendall(request_)
+        answered.append(read_all(one))
+
+    with serving(app, Limits(), clerk.take) as address:
+        one = connect(address)
+        with connect(address) as other:
+            # In their order: once this one is answered, the one before was let in.
+            assert ask(other, TAKEN).startswith(b"HTTP/1.1 202 ")
+        late = threading.Thread(target=ask_once_it_stops, args=(address, one))
+        late.start()
+    late.join(10)
+    one.close()
+    assert answered[0].startswith(b"HTTP/1.1 20")
+    assert b"connection: close" in answered[0]
 
 
 def test_a_reply_to_who_has_left_goes_nowhere(app: App, clerk: Clerk) -> None:
