@@ -21,7 +21,7 @@ import click
 from agent import config, setup, terminal
 from agent.client import Client
 from agent.errors import AgentError, NotRunning
-from agent.repository import PASSED_ON
+from agent.surroundings import PASSED_ON
 
 _PATIENCE = 60.0
 _POLL = 3

@@ -32,17 +32,6 @@ log = structlog.get_logger()
 FETCH_DEADLINE = 600.0
 LOCAL_DEADLINE = 300.0
 
-# What git itself may need from the agent's own surroundings; anything else stays out.
-PASSED_ON = frozenset(
-    (
-        "PATH",
-        "HOME",
-        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
-        *("HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"),
-    )
-)
-
 # Old histories have these; git and every forge accept them.
 _OLD_HISTORIES = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate")
 _OPTIONS = (
@@ -91,13 +80,6 @@ _OF_THE_HOST = re.compile(
         )
     )
 )
-
-
-def scrub_environment() -> None:
-    """Leave in this process's environment only what git may inherit (GitPython copies it)."""
-    for name in tuple(os.environ):
-        if name not in PASSED_ON:
-            del os.environ[name]
 
 
 # ---- running git ----------------------------------------------------------------------------

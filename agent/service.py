@@ -37,7 +37,6 @@ from agent.page import with_page
 from agent.poller import Poller
 from agent.reception import Reception
 from agent.reconciler import Reconciler
-from agent.repository import scrub_environment
 from agent.server import Server, bind
 from agent.tally import Tally
 from agent.traces import Traces
@@ -57,7 +56,6 @@ def run(settings: Settings, environ: Mapping[str, str], *, apart: bool = False) 
     """
     logs.set_up(environ=environ)
     tracing = traces.begin(environ)
-    scrub_environment()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Service(settings, environ, tracing, apart=apart).run())
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,15 @@ import httpx
 import msgspec
 
 from agent.client import Client
+from tests import canaries
+from tests.canaries import Aviary
 from tests.remotes import delivery, free_port, push_payload
 
-SECRET = "a secret of the tests, long enough"
+SECRET = canaries.FILE
 PATIENCE = 30.0
+
+aviaries: list[Aviary] | None = None
+"""Where the agents' canaries are kept; None where none are planted, as in the benchmarks."""
 
 
 class Agent:
@@ -37,6 +42,10 @@ class Agent:
         self._log: list[bytes] = []
         self._log_thread: threading.Thread | None = None
         self._only: str | None = None
+        self.aviary: Aviary | None = None
+        if aviaries is not None:
+            self.aviary = Aviary(root)
+            aviaries.append(self.aviary)
         secret = root / "secret"
         secret.write_text(SECRET)
         secret.chmod(0o600)
@@ -49,18 +58,24 @@ class Agent:
 
     def hook(self, name: str, text: str) -> None:
         path = self.hooks_dir / name
-        path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{text}\n")
+        note = f"{self.aviary.note_hook()}\n" if self.aviary else ""
+        path.write_text(text if text.startswith("#!") else f"#!/bin/sh\n{note}{text}\n")
         path.chmod(0o755)
 
     def configure(
         self, hooks: str = "", *, poll: str = "off", top: str = "", target: str = ""
     ) -> None:
         """Write agent.toml; `hooks` and `target` go on in [targets.shop]."""
+        secret = f'{{ file = "{self.root}/secret" }}'
+        if self.aviary:
+            secret = f"[{self.aviary.sources()}]"
+            if self.repo.startswith("http") and "git." not in target:
+                target += f"\n{self.aviary.token()}"
         self.config.write_text(
             f'state_dir = "{self.state_dir}"\n{top}\n'
             f'[server]\nbind = "127.0.0.1:{self.port}"\n'
             f'[poll]\ninterval = "{poll}"\njitter = "0s"\n'
-            f'[webhooks.github]\nsecret = {{ file = "{self.root}/secret" }}\n'
+            f"[webhooks.github]\nsecret = {secret}\n"
             f'[targets.shop]\nrepo = "{self.repo}"\npath = "{self.tree}"\n{target}\n{hooks}\n'
         )
 
@@ -77,15 +92,27 @@ class Agent:
         only = ["--only", self._only] if self._only else []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "agent", "run", "--config", str(self.config), *only],
-            env={**os.environ, **environ},
+            env=self._environ(environ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
         self._log = []
+        if self.aviary:
+            self.aviary.logs.append(self._log)
+            elsewhere = (self.state_dir, self.tree)
+            outside = (one for one in elsewhere if not one.is_relative_to(self.root))
+            self.aviary.folders = [self.root, *outside]
         self._grown = threading.Condition()
         self._log_thread = threading.Thread(target=self._read_log, args=(self._process.stderr,))
         self._log_thread.start()
         return self._process
+
+    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {**os.environ, **(self.aviary.environ() if self.aviary else {}), **more}
+
+    def _hear(self, *texts: str) -> None:
+        if self.aviary:
+            self.aviary.heard += [text.encode() for text in texts]
 
     def _read_log(self, stream: Any) -> None:
         for line in stream:
@@ -161,13 +188,19 @@ class Agent:
 
     def command(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         """Run `gitops-agent ARGUMENTS --config …`."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "agent", *arguments, "--config", str(self.config)],
-            capture_output=True, text=True, timeout=PATIENCE, check=False, **options,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+            env=self._environ(options.pop("env", {})), **options,
         )  # fmt: skip
+        self._hear(done.stdout, done.stderr)
+        return done
 
     def post(self, headers: dict[str, str], body: bytes, name: str = "github") -> httpx.Response:
-        return httpx.post(f"{self.url}/webhook/{name}", headers=headers, content=body, timeout=10)
+        url = f"{self.url}/webhook/{name}"
+        answer = httpx.post(url, headers=headers, content=body, timeout=10)
+        self._hear(answer.text)
+        return answer
 
     @property
     def url(self) -> str:

@@ -1,11 +1,10 @@
 """The commands. They talk to a running agent over its control socket only."""
 
 import os
-from functools import partial
 
 import click
 
-from agent import __version__
+from agent import __version__, surroundings
 from agent.cli import doctor, host, hosting, look, shell, steer
 from agent.cli.base import Group
 
@@ -47,4 +46,10 @@ def cli() -> None:
 for _command in _COMMANDS:
     cli.add_command(_command)
 
-main = partial(cli, prog_name="gitops-agent")
+
+def main() -> None:
+    """Every command begins here; no child of it sees more of the environment than git may."""
+    if "_GITOPS_AGENT_COMPLETE" not in os.environ:
+        # A shell's completion asks through the environment, and starts no child.
+        surroundings.scrub()
+    cli(prog_name="gitops-agent")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from agent.client import Client
     from agent.config import Settings
 
+environ = dict(os.environ)
+"""The process's own, as it was before `main` scrubbed it."""
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -73,7 +76,7 @@ def with_target(command: C) -> C:
 def targets(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """The targets whose names begin so, as far as the file can be read; for completion."""
     try:
-        file = find(ctx.params.get("config_file"), os.environ)
+        file = find(ctx.params.get("config_file"), environ)
         named = tomllib.loads(file.read_text()).get("targets", {})
     except (ConfigError, OSError, ValueError):
         return []
@@ -83,7 +86,7 @@ def targets(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 def load(config_file: str | None) -> "Settings":
     from agent import config
 
-    return config.load(find(config_file, os.environ), os.environ)
+    return config.load(find(config_file, environ), environ)
 
 
 def client(config_file: str | None) -> "Client":
@@ -91,7 +94,7 @@ def client(config_file: str | None) -> "Client":
     from agent import config
     from agent.client import Client
 
-    return Client(config.control_socket(find(config_file, os.environ), os.environ))
+    return Client(config.control_socket(find(config_file, environ), environ))
 
 
 def print_json(answer: Any) -> None:

@@ -1,6 +1,5 @@
 """`doctor`: why a webhook does not fire, or fires and nothing happens."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def doctor(
     config_file: str | None, url: str | None, token_file: Path | None, *, every: bool, as_json: bool
 ) -> None:
     """Find out why a webhook does not fire, or why it fires and nothing happens."""
-    file = find(config_file, os.environ)
+    file = find(config_file, base.environ)
     with terminal.progress("looking around"):
         findings = list(_look(file, url, _token(token_file)))
     bad = sum(one.verdict is Verdict.WRONG for one in findings)
@@ -41,7 +40,7 @@ def doctor(
 
 def _token(file: Path | None) -> str | None:
     if file is None:
-        return os.environ.get("GITHUB_TOKEN")
+        return base.environ.get("GITHUB_TOKEN")
     try:
         return file.read_text().strip()
     except OSError as error:
@@ -54,7 +53,7 @@ def _look(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
     from agent.client import Client
 
     try:
-        with Client(config.control_socket(file, os.environ)) as client:
+        with Client(config.control_socket(file, base.environ)) as client:
             status, found = client.status(), client.doctor(url)
     except NotRunning as error:
         yield wrong("agent", f"{error}", "`systemctl status gitops-agent`, or `gitops-agent run`")
@@ -73,7 +72,7 @@ def _without_agent(file: Path, url: str | None, token: str | None) -> Iterator[F
     from agent.doctor import examine
 
     try:
-        settings = config.load(file, os.environ)
+        settings = config.load(file, base.environ)
     except ConfigError as error:
         for fault in error.faults:
             yield wrong("configuration", fault, f"mend it in {error.source or file}")
@@ -87,7 +86,7 @@ def _github(repos: Iterable[str], webhooks: list[str], token: str | None) -> Ite
     from agent.doctor import github
 
     if token:
-        yield from github.log(repos, webhooks, token, os.environ.get("GITHUB_API_URL"))
+        yield from github.log(repos, webhooks, token, base.environ.get("GITHUB_API_URL"))
     elif any("github" in repo for repo in repos):
         yield note("github", "its delivery log was not looked at, for there is no token",
                    "--github-token-file FILE, with the right `Webhooks: read`")  # fmt: skip

@@ -1,6 +1,5 @@
 """Commands about this host: be the agent, set one up, check it, show it."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from agent.places import find
 )
 def run(config_file: str | None, only: str | None) -> None:
     """Be the agent, in the foreground. SIGHUP reloads, SIGTERM drains."""
-    environ = dict(os.environ)
+    environ = base.environ
     path = find(config_file, environ)
     if only == "receiver":
         from agent import public, reception
@@ -56,9 +55,9 @@ def init(
     target: str | None, url: str | None, *, as_json: bool,
 ) -> None:  # fmt: skip
     """Write an agent.toml, a secret and a first hook, and say what to enter in GitHub's form."""
+    file = Path(config_file or base.environ.get("GITOPS_AGENT_CONFIG") or "agent.toml")
     from agent import setup
 
-    file = Path(config_file or os.environ.get("GITOPS_AGENT_CONFIG") or "agent.toml")
     if repo is None:
         repo = _ask("Repository URL, as git reaches it", "--repo")
     name = target or setup.target_name(repo)

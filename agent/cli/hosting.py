@@ -1,9 +1,8 @@
 """Commands for root: put the agent onto this host as services of systemd, and take it away."""
 
-import os
-
 import click
 
+from agent.cli import base
 from agent.errors import ConfigError
 from agent.places import SYSTEM_CONFIG
 
@@ -14,7 +13,7 @@ def install(*, dry: bool) -> None:
     """Make this host run the agent by systemd. Again is harmless, and says what changed."""
     from agent.install import Installer
 
-    faults = Installer(click.echo, dry=dry).install(dict(os.environ))
+    faults = Installer(click.echo, dry=dry).install(base.environ)
     if faults:
         click.echo(f"All is in place; mend {SYSTEM_CONFIG} and type `gitops-agent install` again.")
         raise ConfigError(faults, str(SYSTEM_CONFIG))

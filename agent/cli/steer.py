@@ -116,7 +116,7 @@ def _see_through(client: "Client", target: str, number: int, *, wait: bool, as_j
 
 def _actor() -> str:
     try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
+        return base.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent import figures
+from agent import figures, surroundings
 from agent.figures import Finished
 from agent.reports import Sources
 
@@ -24,10 +24,7 @@ _NAMING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def begin(environ: Mapping[str, str]) -> "Traces | None":
-    """Traces as OpenTelemetry's own variables want them; None where they name no collector.
-
-    Call it while the process's environment is whole: the SDK reads it.
-    """
+    """Traces as OpenTelemetry's own variables want them; None where they name no collector."""
     naming = next((name for name in _NAMING if environ.get(name)), None)
     if naming is None or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -40,7 +37,8 @@ def begin(environ: Mapping[str, str]) -> "Traces | None":
         )  # fmt: skip
         return None
     log.info("traces.on", collector=environ[naming])
-    return Traces(Spans())
+    with surroundings.showing(environ, "OTEL_"):
+        return Traces(Spans())
 
 
 class Traces:

@@ -4,7 +4,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -32,14 +31,12 @@ class Pair:
 
 
 @pytest.fixture
-def pair(upstream: Upstream) -> Iterator[Pair]:
-    # A socket's path must be short, and pytest's folders are not.
-    with TemporaryDirectory(dir="/tmp") as folder:
-        one = Pair(Path(folder), upstream)
-        yield one
-        for process in (one.core, one.receiver):
-            if process.running:
-                process.kill()
+def pair(root: Path, upstream: Upstream) -> Iterator[Pair]:
+    one = Pair(root, upstream)
+    yield one
+    for process in (one.core, one.receiver):
+        if process.running:
+            process.kill()
 
 
 def test_a_push_goes_from_the_one_to_the_other(pair: Pair) -> None:

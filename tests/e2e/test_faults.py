@@ -11,10 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import canaries
 from tests.agents import PATIENCE, SECRET, Agent
 from tests.remotes import HttpRemote, Upstream, delivery, git, push_payload
-
-TOKEN = "ghp_canary_token_of_the_tests"
 
 
 @pytest.fixture
@@ -159,42 +158,29 @@ def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:
     assert agent.finished(b)["outcome"] == "deployed"
 
 
-def test_a_secret_is_found_nowhere(
+def test_no_secret_gets_out_of_failures_and_commands(
     tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
 ) -> None:
-    """Canaries in every place a secret can be configured, then a look everywhere."""
-    http_remote.token = TOKEN
+    """Every way in which something is refused or explained; `conftest` then looks everywhere."""
+    http_remote.token = canaries.TOKEN
     agent = Agent(tmp_path / "agent", http_remote.url())
     agent.hook("look", "env; cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '; test ! -e bad")
-    agent.configure(
-        '[[targets.shop.hooks]]\nrun = ["look"]\n', target='git.token = { env = "TOKEN" }'
-    )
-    text = agent.config.read_text().replace(
-        f'{{ file = "{agent.root}/secret" }}',
-        f'[{{ env = "HOOK" }}, {{ file = "{agent.root}/secret" }}]',
-    )
-    agent.config.write_text(text)
-    canaries = {"HOOK": "canary of the environment, long", "TOKEN": TOKEN}
+    agent.configure('[[targets.shop.hooks]]\nrun = ["look"]\n')
     a = upstream.commit({"a": "1"})
-    agent.start(**canaries)
+    agent.start()
     agent.finished(a)
     b = upstream.commit({"bad": ""})
     assert agent.push(b).status_code == 202
-    agent.finished(b)
-    agent.post(*delivery("push", b"{}", canaries["HOOK"]))
-    agent.post(*delivery("push", b"{}", "a forged secret"))
+    assert agent.finished(b)["outcome"] == "rolled-back"
+    for secret in (canaries.ENVIRONMENT, canaries.CREDENTIAL, "a forged secret"):
+        agent.post(*delivery("push", b"{}", secret))
     http_remote.token = "another"
     agent.command("sync", "shop", "--wait")
     agent.signal(signal.SIGHUP)
     agent.wait_for_log("agent.reloaded")
-    outputs = [agent.command(*words, env={**os.environ, **canaries}) for words in
-               (["status"], ["history"], ["logs"], ["check"], ["send-push", "shop"])]  # fmt: skip
-    places = [one.stdout + one.stderr for one in outputs]
+    for words in (["status"], ["history"], ["logs"], ["check"], ["doctor"], ["send-push", "shop"]):
+        agent.command(*words)
     agent.stop()
-    places.append(agent.log())
-    kept = [path for path in agent.state_dir.rglob("*") if path.is_file()]
-    kept += [path for path in agent.tree.rglob("*") if path.is_file()]
-    assert any("look" in path.name for path in kept)
-    places += [path.read_bytes().decode(errors="replace") for path in kept]
-    for secret in (*canaries.values(), SECRET):
-        assert not any(secret in place for place in places)
+    agent.command("doctor")
+    agent.config.write_text(agent.config.read_text() + "oops")
+    agent.command("check")

@@ -1,8 +1,6 @@
 """The soak programs at a small count; at length they are run by hand (docs/operations.md)."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -19,13 +17,6 @@ from tests.soak import (
     power_cut,
     silent,
 )
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    # A socket's path must be short, and pytest's folders are not.
-    with TemporaryDirectory(dir="/tmp") as folder:
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("apart", [False, True])

@@ -341,16 +341,3 @@ def test_equal_sources_share_a_mirror_and_others_do_not(tmp_path: Path) -> None:
     assert one.path == Mirror(Source("https://x.example/acme/shop.git"), tmp_path).path
     assert one.path != Mirror(Source("https://x.example/acme/shop.git", access()), tmp_path).path
     assert one.path.name.startswith("https-x-example-acme-shop-")
-
-
-def test_the_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    environ = {
-        "PATH": "/bin",
-        "HOME": "/root",
-        "GIT_DIR": "/evil",
-        "LD_PRELOAD": "x",
-        "https_proxy": "p",
-    }
-    monkeypatch.setattr(os, "environ", environ)
-    repository.scrub_environment()
-    assert environ == {"PATH": "/bin", "HOME": "/root", "https_proxy": "p"}

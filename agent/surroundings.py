@@ -1,0 +1,45 @@
+"""What of this process's environment its children may see.
+
+GitPython gives git all of it, and starts one git when it is imported: scrub before that.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+# What git itself may need; anything else stays out.
+PASSED_ON = frozenset(
+    (
+        "PATH",
+        "HOME",
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"),
+    )
+)
+# What this process may still need: how its terminal is, and where there is room.
+_OWN = frozenset(
+    (
+        *("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"),
+        *("LANG", "LC_ALL", "TZ", "TMPDIR"),
+    )
+)
+
+
+def scrub() -> None:
+    """Leave in the environment only what a child may inherit."""
+    for name in set(os.environ) - PASSED_ON - _OWN:
+        del os.environ[name]
+
+
+@contextmanager
+def showing(environ: Mapping[str, str], prefix: str) -> Iterator[None]:
+    """Have those of `environ` that begin with `prefix` back, for a library that reads them."""
+    shown = {name: text for name, text in environ.items() if name.startswith(prefix)}
+    hidden = shown.keys() - os.environ.keys()
+    os.environ.update(shown)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del os.environ[name]
