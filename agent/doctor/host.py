@@ -138,7 +138,7 @@ def hooks(target: Target) -> Iterator[Finding]:
 
 def _startable(target: Target, hook: Hook, about: str) -> Finding:
     inside = hook.run[0].startswith("./")
-    program = target.path / hook.run[0] if inside else Path(hook.run[0])
+    program = target.live / hook.run[0] if inside else Path(hook.run[0])
     if not program.is_file():
         if inside:
             return note(about, f"{hook.run[0]} is not in the tree that is live now")

@@ -70,7 +70,7 @@ def test_where_all_is_well_it_says_so_and_exits_0(live: Agent) -> None:
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     every = live.command("doctor", "--url", live.url, "--all").stdout
     for about in (f"listener 127.0.0.1:{live.port}", "hook shop/announce", "remote shop", "space"):
-        assert re.search(rf"^ok +{about}: ", every, re.M), about
+        assert re.search(rf"^ok +{about}:\s", every, re.M), about
     # A ping of its own is nobody's push.
     found = asked(live, live.url)
     assert (wrong(found), found["webhooks"]["says"]) == ([], "no push has come yet")
@@ -92,7 +92,7 @@ def test_a_held_revision_and_a_hook_that_is_gone(live: Agent, upstream: Upstream
     done = live.command("doctor")
     assert done.returncode == 1
     assert "`gitops-agent sync shop --force`" in done.stdout
-    assert re.search(r"^wrong +hook shop/announce: ", done.stdout, re.M)
+    assert re.search(r"^wrong +hook shop/announce:\s", done.stdout, re.M)
     assert done.stdout.endswith(" things to mend\n")
 
 
