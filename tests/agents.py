@@ -92,7 +92,7 @@ class Agent:
         only = ["--only", self._only] if self._only else []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "agent", "run", "--config", str(self.config), *only],
-            env=self._environ(environ),
+            env=self.environ(environ),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -107,7 +107,7 @@ class Agent:
         self._log_thread.start()
         return self._process
 
-    def _environ(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
         return {**os.environ, **(self.aviary.environ() if self.aviary else {}), **more}
 
     def _hear(self, *texts: str) -> None:
@@ -191,7 +191,7 @@ class Agent:
         done = subprocess.run(
             [sys.executable, "-m", "agent", *arguments, "--config", str(self.config)],
             capture_output=True, text=True, timeout=PATIENCE, check=False,
-            env=self._environ(options.pop("env", {})), **options,
+            env=self.environ(options.pop("env", {})), **options,
         )  # fmt: skip
         self._hear(done.stdout, done.stderr)
         return done

@@ -53,8 +53,9 @@ def target(repo: str, path: Path = Path("/nowhere"), **more: object) -> Target:
 def settings(root: Path, *targets: Target) -> Settings:
     return Settings(
         path=root / "agent.toml", state_dir=root / "state", hooks_dir=root / "hooks",
-        control_socket=root / "control.sock", parallel=4, history=1.0, drain=1.0,
-        bind="127.0.0.1:1", url=None, metrics_bind=None, poll_jitter=0.0, webhooks={},
+        control_socket=root / "control.sock", feed_socket=root / "feed.sock", parallel=4, history=1.0, drain=1.0,
+        bind="127.0.0.1:1", trusted_proxies=(), url=None, metrics_bind=None, entrance=None,
+        poll_jitter=0.0, webhooks={}, sinks={},
         targets={target.name: target for target in targets},
     )  # fmt: skip
 
