@@ -7,10 +7,11 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,16 +157,25 @@ class HttpRemote:
     released: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)
     """Set when a request has come."""
+    alias: Callable[[str], str] = lambda path: path
+    """Which path is meant by one that is asked for."""
 
     def url(self, name: str = "shop.git") -> str:
         return f"http://127.0.0.1:{self.port}/{name}"
 
 
 @contextmanager
-def serve_http(root: Path, port: int = 0) -> Iterator[HttpRemote]:
+def serve_http(
+    root: Path, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[HttpRemote]:
     remote = HttpRemote(root)
     handler = type("Handler", (_Backend,), {"remote": remote})
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    if tls:
+        # The handshake then is the handler's thread's, at its first read.
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     server.daemon_threads = True
     remote.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -184,6 +194,8 @@ class _Backend(BaseHTTPRequestHandler):
 
     remote: HttpRemote
     protocol_version = "HTTP/1.1"
+    # On a connection that is kept, the second packet of an answer would wait for the first's ACK.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._answer(b"")
@@ -228,7 +240,7 @@ class _Backend(BaseHTTPRequestHandler):
         return base64.b64decode(given).decode().partition(":")[2] == self.remote.token
 
     def _run_backend(self, body: bytes) -> None:
-        path, _, query = self.path.partition("?")
+        path, _, query = self.remote.alias(self.path).partition("?")
         env = {
             **GIT_ENV,
             "GIT_PROJECT_ROOT": str(self.remote.root),

@@ -14,14 +14,32 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import page, receiver, releases
+from tests.bench import (
+    bodies,
+    history,
+    idle,
+    loud,
+    page,
+    polls,
+    push,
+    receiver,
+    releases,
+    scale,
+)
 from tests.bench.programs import Missing
 from tests.bench.settings import FULL, SHORT, Effort
 from tests.bench.table import Row, render
 
 FAMILIES: dict[str, Callable[[Path, Effort], Iterator[Row]]] = {
     "receiver": receiver.rows,
+    "bodies": bodies.rows,
+    "push": push.rows,
     "releases": releases.rows,
+    "polls": polls.rows,
+    "scale": scale.rows,
+    "idle": idle.rows,
+    "loud": loud.rows,
+    "history": history.rows,
     "page": page.rows,
 }
 
