@@ -269,6 +269,23 @@ class _Backend(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate with its key for 127.0.0.1, and the host's authorities together with it."""
+    both, authorities = folder / "certificate.pem", folder / "authorities.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(folder / "key"), "-out", str(folder / "cert")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    cert = (folder / "cert").read_text()
+    both.write_text((folder / "key").read_text() + cert)
+    usual = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
+    known = usual.read_text() if usual.exists() else ""
+    authorities.write_text(known + cert)
+    return both, authorities
+
+
 # ---- ssh --------------------------------------------------------------------------------------
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from tests.bench.many import Many
 from tests.bench.programs import python, started
-from tests.bench.remote import certificate, remote
+from tests.bench.remote import remote
 from tests.bench.settings import Effort
 from tests.bench.table import Row, at_most
-from tests.remotes import GIT_ENV
+from tests.remotes import GIT_ENV, certificate
 
 _TARGETS = 20
 _ASKED = 10

@@ -11,7 +11,6 @@ import asyncio
 import re
 import signal
 import ssl
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,23 +40,6 @@ def delay(to: int, log: Path) -> Iterator[Program]:
     command = python("tests.bench.remote", "--delay", str(port), str(to))
     with started(command, log, port, core=None) as program:
         yield program
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate with its key for 127.0.0.1, and the host's authorities together with it."""
-    both, authorities = folder / "certificate.pem", folder / "authorities.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(folder / "key"), "-out", str(folder / "cert")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    cert = (folder / "cert").read_text()
-    both.write_text((folder / "key").read_text() + cert)
-    usual = Path(ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt")
-    known = usual.read_text() if usual.exists() else ""
-    authorities.write_text(known + cert)
-    return both, authorities
 
 
 # ---- the programs -----------------------------------------------------------------------------

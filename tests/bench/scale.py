@@ -12,9 +12,10 @@ from pathlib import Path
 from tests.bench.many import Many
 from tests.bench.polls import ls_remote
 from tests.bench.programs import python, started
-from tests.bench.remote import certificate, remote
+from tests.bench.remote import remote
 from tests.bench.settings import Effort
 from tests.bench.table import Row, under
+from tests.remotes import certificate
 
 _TARGETS = 1000
 _EVERY = 180.0

@@ -2,10 +2,12 @@
 
 import asyncio
 import shutil
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from agent import lsrefs
 from agent.cancel import Cancel
@@ -14,7 +16,7 @@ from agent.looks import Looks
 from agent.lsrefs import Asker
 from agent.mirror import Mirror, Tips
 from agent.model import GitAccess, Secret, Source, Target
-from tests.remotes import HttpRemote, Upstream, git, serve_http
+from tests.remotes import HttpRemote, Upstream, certificate, git, serve_http
 
 MAIN = "refs/heads/main"
 ASKED = ["POST /shop.git/git-upload-pack"]
@@ -27,7 +29,7 @@ class House:
     def __init__(self, root: Path, remote: HttpRemote) -> None:
         self.root = root
         self.remote = remote
-        self.runner = asyncio.Runner()
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.target = Target("shop", remote.url(), "main", root / "srv", None, 60.0)
         self.start()
 
@@ -171,7 +173,7 @@ def ask(source: Source) -> Tips | None:
         finally:
             await asker.close()
 
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(once())
 
 
@@ -199,6 +201,40 @@ def test_the_token_is_sent_there_and_nowhere_else(
         http_remote.redirect_to = f"http://localhost:{elsewhere.port}"
         assert ask(source) is None
         assert elsewhere.requests == []
+
+
+def test_https_to_whom_git_on_this_host_trusts(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = upstream.commit({"a": "1"})
+    both, authorities = certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(both)
+    with serve_http(upstream.path.parent, tls=tls) as remote:
+        source = Source(f"https://127.0.0.1:{remote.port}/shop.git")
+        assert ask(source) is None
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(authorities))
+        assert ask(source) == {MAIN: a}
+        assert ask(Source(source.url.replace("127.0.0.1", "localhost"))) is None
+
+
+def test_where_a_proxy_is_wanted_git_asks_it(
+    upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = upstream.commit({"a": "1"})
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert ask(Source(http_remote.url())) is None
+    assert http_remote.requests == []
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert ask(Source(http_remote.url())) == {MAIN: a}
+
+
+@pytest.mark.parametrize("path", ["/a b.git", "/ü.git", "/shop.git?x=1", "/x\r\nX: y"])
+def test_no_address_says_more_than_its_request_line(
+    upstream: Upstream, http_remote: HttpRemote, path: str
+) -> None:
+    assert ask(Source(f"http://127.0.0.1:{http_remote.port}{path}")) is None
+    assert not any("X: y" in one for one in http_remote.requests)
 
 
 def test_a_remote_that_hangs_has_its_time(
