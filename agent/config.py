@@ -317,16 +317,17 @@ def _shared_paths(document: Mapping[str, Any], places: Places) -> Iterator[str]:
     targets = document.get("targets")
     if not isinstance(targets, dict):
         return
-    seen: dict[str, Path] = {}
+    owners: dict[Path, str] = {}
+    paths: dict[str, Path] = {}
     for name, target in targets.items():
         path = places.absolute(target.get("path")) if isinstance(target, dict) else None
-        if path is None:
-            continue
-        path = path.resolve()
-        for other, its in seen.items():
-            if path.is_relative_to(its) or its.is_relative_to(path):
-                yield (
-                    f"targets.{name}.path: {path} is the path of target {other} too, or one is"
-                    " inside the other; give each a folder of its own"
-                )
-        seen[name] = path
+        if path is not None:
+            paths[name] = path.resolve()
+            owners.setdefault(paths[name], name)
+    for name, path in paths.items():
+        others = {owners[one] for one in (path, *path.parents) if one in owners} - {name}
+        for other in sorted(others):
+            yield (
+                f"targets.{name}.path: {path} is the path of target {other} too, or one is"
+                " inside the other; give each a folder of its own"
+            )
