@@ -4,9 +4,11 @@ What somebody changed by hand is never lost and never blocks: before the tree mo
 under the state folder, and named.
 """
 
+import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,7 @@ from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import Revision, Target
 from agent.rebuild import Supplies
-from agent.worktree import WorkTree
+from agent.worktree import WorkTree, quoted
 
 _NAMED = 10
 log = structlog.get_logger()
@@ -50,6 +52,9 @@ class InPlace:
         self._target = target
         self._saved = saved
         self._work = WorkTree(target.path)
+        self._known = False
+        """Whether what was checked out came from origin."""
+        self._changes: dict[tuple[Revision | None, Revision], dict[str, str]] = {}
 
     def head(self) -> Revision | None:
         """The revision found in the tree."""
@@ -71,13 +76,13 @@ class InPlace:
     def prepare(self, revision: Revision, deployment: str, cancel: Cancel) -> str:
         """Make the tree `revision`; gives what was found changed by hand, and where it is kept."""
         was, before = self.moved, self.head()
-        self.receive(revision, cancel)
-        saved = self.save_changes(revision, deployment)
+        tracked = self.receive(revision, cancel)
+        saved = self.save_changes(revision, deployment, tracked)
         if saved:
             log.warning("tree.changed_by_hand", target=self._target.name, saved=str(saved))
         self.moved = True
         try:
-            self.move(revision, cancel)
+            (self._work.checkout if saved else self._work.move)(revision, cancel)
         except (GitFailed, OSError):
             # The host's fault, such as a full disk or a lock: often nothing has moved yet.
             self.moved = was or not self.is_whole(before)
@@ -99,40 +104,54 @@ class InPlace:
     def prune(self, _cancel: Cancel) -> None:
         """Nothing: there is one tree."""
 
-    def receive(self, revision: Revision, cancel: Cancel) -> None:
-        """Have `revision` in the clone; what is live does not change yet."""
+    def receive(self, revision: Revision, cancel: Cancel) -> dict[str, str]:
+        """Have `revision` in the clone; what is live does not change yet.
+
+        Gives what was changed by hand, which is looked for meanwhile.
+        """
         self._work.mend_from(Supplies(self._target.repo, self._mirror, revision))
         if not self._work.exists():
             self._work.create(self._target.repo, revision)
-        if not self._work.has(revision):
-            self._work.receive(self._mirror, self._target.ref, revision, cancel)
+        head, ref = self._work.head(), self._target.ref
+        self._known = head is not None and self._work.is_published(ref, head)
+        with ThreadPoolExecutor(1, "receive") as beside:
+            following = beside.submit(self._work.follow, self._mirror, ref, revision, cancel)
+            tracked = self._work.changed_by_hand() if head else {}
+        if not following.result() and not self._work.has(revision):
+            self._work.receive(self._mirror, ref, revision, cancel)
+        if self._work.rebuilt:
+            # Only now is there a git that can tell.
+            self._known = False
+            tracked = self._work.changed_by_hand() if self._work.head() else {}
+        return tracked
 
-    def save_changes(self, revision: Revision, name: str) -> Saved | None:
+    def save_changes(
+        self, revision: Revision, name: str, tracked: Mapping[str, str]
+    ) -> Saved | None:
         """Save what a move to `revision` would overwrite, as `name`; None if there is nothing."""
-        folder = self._saved / self._target.name / name
-        head = self._work.head()
-        changed: list[str] = []
-        gone: list[str] = []
+        folder, head = self._saved / self._target.name / name, self._work.head()
+        changes = self._work.changes(head, revision)
+        self._changes = {(head, revision): changes}
+        changed = [*tracked]
         if head:
-            tracked = self._save_tracked(folder)
-            # No patch has what lies where a file was taken away or forgotten.
-            gone = [path for path, how in tracked.items() if "D" in how]
-            changed = [*tracked, *self._save_commit(revision, name)]
-        for path in self._in_the_way([*gone, *self._work.added(head, revision)]):
+            self._save_tracked(folder, tracked)
+            changed += self._save_commit(revision, name)
+        # No patch has what lies where a file was taken away or forgotten.
+        gone = [path for path, how in tracked.items() if "D" in how]
+        added = [path for path, how in changes.items() if how == "A"]
+        for path in self._in_the_way([*gone, *added]):
             _copy(self.tree / path, folder / "files" / path)
             changed.append(path)
         return Saved(tuple(dict.fromkeys(changed)), folder) if changed else None
 
-    def _save_tracked(self, folder: Path) -> dict[str, str]:
-        changed = self._work.changed_by_hand()
-        if changed:
+    def _save_tracked(self, folder: Path, tracked: Mapping[str, str]) -> None:
+        if tracked:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._work.save_patch(folder / "changes.patch")
-        return changed
 
     def _save_commit(self, revision: Revision, name: str) -> list[str]:
         """A commit made by hand in the tree gets a branch, if nothing else would remember it."""
-        if self._work.head() == revision or not self._work.unpublished():
+        if self._known or self._work.head() == revision or not self._work.unpublished():
             return []
         return [f"a commit, now branch {self._work.keep_commit(name)}"]
 
@@ -157,10 +176,6 @@ class InPlace:
         if _mode(self.tree / path) is not None:
             yield path
 
-    def move(self, revision: Revision, cancel: Cancel) -> None:
-        """Make the tree `revision`. What is not tracked, and not in the way, stays."""
-        self._work.checkout(revision, cancel)
-
     def is_whole(self, revision: Revision | None) -> bool:
         """Whether the tree is exactly `revision`, as after a move that failed before it began."""
         try:
@@ -170,8 +185,11 @@ class InPlace:
 
     def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
         """Write the paths in which `old` and `new` differ to the file `to`, one a line."""
-        known = old if old and self._work.has(old) else None
-        self._work.list_changed(known, new, to)
+        changes = self._changes.get((old, new))
+        if changes is None:
+            known = old if old and self._work.has(old) else None
+            changes = self._work.changes(known, new)
+        to.write_bytes(os.fsencode("".join(f"{quoted(path)}\n" for path in changes)))
 
 
 def _mode(path: Path) -> int | None:

@@ -16,6 +16,7 @@ from agent.model import MOST_COMMITS, REVISION, Commit, Revision, Source
 from agent.repository import (
     check_revision,
     clear_locks,
+    discard_damaged,
     is_damaged,
     list_branches,
     reaching,
@@ -183,9 +184,12 @@ class Mirror:
     def describe(self, revision: Revision) -> tuple[str, str]:
         """The first line of a commit's message, and its author."""
         form = ["--no-patch", "--format=%s%x00%an", check_revision(revision), "--"]
-        subject, _, author = (
-            repository.git(["show", *form], cwd=self.path).removesuffix("\n").partition("\0")
-        )
+        try:
+            told = repository.git(["show", *form], cwd=self.path)
+        except GitFailed as error:
+            discard_damaged(self.path, error)
+            raise
+        subject, _, author = told.removesuffix("\n").partition("\0")
         return subject, author
 
     def commits(self, old: Revision | None, new: Revision | None) -> tuple[Commit, ...]:

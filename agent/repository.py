@@ -92,6 +92,7 @@ def git(
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     fds: Sequence[int] = (),
+    stdin: bytes | None = None,
     deadline: float = LOCAL_DEADLINE,
     cancel: Cancel | None = None,
 ) -> str:
@@ -106,6 +107,7 @@ def git(
         as_process=True,
         # A broken repository is never mistaken for one that it lies in.
         env={**_ENVIRONMENT, "GIT_CEILING_DIRECTORIES": str(cwd.parent), **(environment or {})},
+        istream=None if stdin is None else subprocess.PIPE,
         start_new_session=True,
         pass_fds=tuple(fds),
     )
@@ -119,7 +121,7 @@ def git(
     verb = "git " + next(word for word in arguments if not word.startswith("-"))
     with cancel.calling(end) if cancel is not None else nullcontext():
         try:
-            output, errors = process.communicate(timeout=deadline)
+            output, errors = process.communicate(stdin, timeout=deadline)
         except subprocess.TimeoutExpired:
             end()
             process.communicate()

@@ -1,6 +1,6 @@
 """A checked-out tree, as git sees and moves it. Never looks at a remote; `releases` calls it."""
 
-import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +18,25 @@ from agent.repository import TIDY, check_revision, clear_locks, discard_damaged,
 log = structlog.get_logger()
 
 _LOCK_IS_DEAD = 600.0
+
+# How git writes a path that has one of these in it, in a list of one path a line (git-config(1),
+# core.quotePath).
+_TO_QUOTE = re.compile(r'[\x00-\x1f\x7f"\\]')
+_QUOTED = {"\a": r"\a", "\b": r"\b", "\t": r"\t", "\n": r"\n", "\v": r"\v", "\f": r"\f",
+           "\r": r"\r", '"': r"\"", "\\": r"\\"}  # fmt: skip
+
+
+def quoted(path: str) -> str:
+    """`path` as git writes it in a list."""
+    if not _TO_QUOTE.search(path):
+        return path
+    within = _TO_QUOTE.sub(lambda one: _QUOTED.get(one[0], f"\\{ord(one[0]):03o}"), path)
+    return f'"{within}"'
+
+
+def _tracking(ref: str) -> str:
+    """Where a clone keeps what origin's branch is at."""
+    return ref.replace("refs/heads/", "refs/remotes/origin/", 1)
 
 
 class WorkTree:
@@ -76,21 +95,51 @@ class WorkTree:
 
     def head(self) -> Revision | None:
         """The revision that is checked out; None in a clone without one, or where there is none."""
-        with suppress(OSError):
-            text = (self._dir / "HEAD").read_text(errors="replace").strip()
-            if REVISION.fullmatch(text):
-                return text
+        detached = self._detached()
+        if detached:
+            return detached
         with suppress(GitFailed):
             return self._ask(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).strip() or None
         return None
 
+    def follow(self, mirror: Path, ref: str, new: Revision, cancel: Cancel) -> bool:
+        """Have `new` as origin's branch by what it has and the checked-out revision has not.
+
+        One git packs that straight into this clone, where a fetch is five. False where that
+        cannot be, as when the mirror does not know what is checked out; then `receive` does it.
+        """
+        old = self._detached()
+        if old is None:
+            return False
+        to = self._dir / "objects" / "pack" / "pack"
+        form = ["-q", "--revs", "--non-empty", "--delta-base-offset", str(to)]
+        wanted = f"{check_revision(new)}\n^{old}\n".encode()
+        try:
+            if repository.git(["pack-objects", *form], cwd=mirror, stdin=wanted, cancel=cancel):
+                self._ask(["update-ref", "--", _tracking(ref), new])
+        except GitFailed:
+            return False
+        return True
+
+    def _detached(self) -> Revision | None:
+        """The revision that is checked out, if no branch of this clone is."""
+        with suppress(OSError):
+            text = (self._dir / "HEAD").read_text(errors="replace").strip()
+            return text if REVISION.fullmatch(text) else None
+        return None
+
+    def is_published(self, ref: str, revision: Revision) -> bool:
+        """Whether origin's branch is known to be just there, without a git (else: maybe)."""
+        with suppress(OSError):
+            return (self._dir / _tracking(ref)).read_text(errors="replace").strip() == revision
+        return False
+
     def receive(self, mirror: Path, ref: str, revision: Revision, cancel: Cancel) -> None:
         """Take `revision` and its history over from our mirror, as origin's branch."""
-        tracking = ref.replace("refs/heads/", "refs/remotes/origin/", 1)
         arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head"]
         try:
             self._run(
-                [*arguments, "--", str(mirror), f"+{check_revision(revision)}:{tracking}"],
+                [*arguments, "--", str(mirror), f"+{check_revision(revision)}:{_tracking(ref)}"],
                 options=["protocol.file.allow=always"],
                 cancel=cancel,
             )
@@ -121,37 +170,18 @@ class WorkTree:
         form = ["--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames"]
         self._run(["diff", *form, f"--output={to}", "HEAD", "--"])
 
-    def added(self, old: Revision | None, new: Revision) -> list[str]:
-        """The paths that `new` has and `old` does not."""
-        if old is None:
-            listed = self._run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", new])
-        else:
-            form = ["-r", "-z", "--name-only", "--no-renames", "--diff-filter=A"]
-            listed = self._run(["diff-tree", *form, check_revision(old), check_revision(new)])
-        return [path for path in listed.split("\0") if path]
+    def changes(self, old: Revision | None, new: Revision) -> dict[str, str]:
+        """The paths in which `old` and `new` differ, each with git's letter for how.
 
-    def list_changed(self, old: Revision | None, new: Revision, to: Path) -> None:
-        """The paths in which `old` and `new` differ, one a line, into the file `to`.
-
-        git quotes a path with a line break or a quote in it, as it always does in such lists.
+        Without `old`, every path of `new`: it is added.
         """
         if old is None:
-            arguments = [
-                "ls-tree",
-                "-r",
-                "--name-only",
-                "--full-tree",
-                check_revision(new),
-            ]
-        else:
-            form = ["-r", "--name-only", "--no-renames"]
-            arguments = [
-                "diff-tree",
-                *form,
-                check_revision(old),
-                check_revision(new),
-            ]
-        to.write_bytes(os.fsencode(self._run(arguments)))
+            listed = self._run(["ls-tree", "-r", "-z", "--name-only", "--full-tree", new])
+            return dict.fromkeys(filter(None, listed.split("\0")), "A")
+        form = ["-r", "-z", "--name-status", "--no-renames"]
+        listed = self._run(["diff-tree", *form, check_revision(old), check_revision(new)])
+        words = iter(listed.split("\0"))
+        return {next(words): letter for letter in words if letter}
 
     def unpublished(self) -> bool:
         """Whether the checked-out commit is on no branch, tag or remote branch of this clone."""
@@ -163,6 +193,21 @@ class WorkTree:
         branch = f"saved/{name}"
         self._run(["branch", "--force", "--", branch, "HEAD"])
         return branch
+
+    def move(self, revision: Revision, cancel: Cancel) -> None:
+        """The same as `checkout` for a tree that `changed_by_hand` has just found clean.
+
+        git then goes only through what differs, and not through every file once more.
+        """
+        if self._detached():
+            try:
+                self._ask(["reset", "--quiet", "--keep", check_revision(revision)], cancel=cancel)
+            except GitFailed as error:
+                if error.killed:
+                    raise
+            else:
+                return
+        self.checkout(revision, cancel)
 
     def checkout(self, revision: Revision, cancel: Cancel) -> None:
         """Make the tree exactly `revision`, whatever tracked files were; others stay."""

@@ -920,3 +920,14 @@ def test_a_target_that_is_gone_is_said_so(house: House) -> None:
 
 def test_home_is_the_user_s_own() -> None:
     assert hooks.home() == os.path.expanduser("~") or os.getuid() == 0
+
+
+def test_the_list_of_changed_files_is_as_git_writes_it(house: House) -> None:
+    house.track(house.recorder(Stage.BUILD))
+    a = house.upstream.commit({"plain": "1"})
+    house.sync()
+    odd = [f"x{chr(code)}y" for code in (1, 7, 9, 10, 13, 31, 34, 92, 127)]
+    b = house.upstream.commit(dict.fromkeys([*odd, "ü"], "1"))
+    assert house.sync().result == "deployed"
+    form = ["-c", "core.quotePath=false", "diff-tree", "-r", "--name-only"]
+    assert house.recorded()[-1]["changed"] == house.git(*form, a, b).splitlines()
