@@ -75,6 +75,7 @@ def test_watch_shows_all_and_leaves_the_terminal_as_it_was(at: Screen, live: Age
         lambda seen: len(seen.splitlines()[-1]) < 60 and "q ends" in seen, "narrow screen"
     )
     at.type("C-z")  # It cannot be stopped, for the shell would write into its screen.
+    at.resize(120, 30)  # For the socket's whole path.
     live.kill()
     at.wait_for("no agent answers on")
     live.start()
