@@ -262,6 +262,7 @@ def test_with_one_kept_the_last_good_one_stays_too(house: House, upstream: Upstr
     assert house.names() == {*revisions[-2:], ".spare"}
 
 
+@pytest.mark.timeout(600)
 def test_a_hundred_failures_leave_the_last_good_one(house: House, upstream: Upstream) -> None:
     gate = house.hook("test ! -e bad", Stage.VERIFY)
     house.releases(gate, keep=2)
@@ -485,6 +486,7 @@ def test_what_was_never_deployed_is_no_goal(house: House, upstream: Upstream, to
 # ---- readers ----------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_a_reader_never_sees_a_missing_or_mixed_tree(house: House, upstream: Upstream) -> None:
     """Over two hundred deployments and rollbacks: one release, opened once, is whole."""
     house.releases(house.hook("test ! -e bad", Stage.VERIFY), keep=2)
