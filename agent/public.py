@@ -30,6 +30,7 @@ class Public:
     history: float
     bind: str
     trusted_proxies: tuple[str, ...]
+    url: str | None
     webhooks: Mapping[str, Webhook]
     targets: Mapping[str, Tracked]
 
@@ -64,6 +65,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Public:
         history=file.history,
         bind=file.server.bind,
         trusted_proxies=file.server.trusted_proxies,
+        url=file.server.url,
         webhooks=webhooks(file.webhooks),
         targets={name: Tracked(name, one.repo, one.branch) for name, one in file.targets.items()},
     )

@@ -8,7 +8,7 @@ import msgspec
 
 from agent import __version__, terminal
 from agent.cli import base
-from agent.doctor import Finding, Verdict, note, wrong
+from agent.doctor import RECEIVERS, Finding, Verdict, note, wrong
 from agent.errors import AgentError, ConfigError, Exit, NotRunning
 from agent.places import find
 
@@ -59,12 +59,26 @@ def _look(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
         yield wrong("agent", f"{error}", "`systemctl status gitops-agent`, or `gitops-agent run`")
         yield from _without_agent(file, url, token)
         return
-    yield from msgspec.convert(found, list[Finding])
+    for one in msgspec.convert(found, list[Finding]):
+        yield from (_receiver(file, url) or [one]) if one.about == RECEIVERS else [one]
     if status["version"] != __version__:
         said = f"this command is {__version__}, the agent {status['version']}"
         yield note("agent", said, "systemctl restart gitops-agent")
     repos = [one["repo"] for one in status["targets"]]
     yield from _github(repos, [one["name"] for one in status["webhooks"]], token)
+
+
+def _receiver(file: Path, url: str | None) -> list[Finding]:
+    """What the core may not ask; nothing where the secrets cannot be read by this user either."""
+    from agent import public
+    from agent.doctor import listener
+
+    try:
+        part = public.load(file, base.environ)
+    except ConfigError:
+        return []
+    here = listener.local(part.webhooks, [part.bind])
+    return [*here, *listener.public(part.webhooks, url or part.url, None)]
 
 
 def _without_agent(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:

@@ -27,6 +27,10 @@ class Finding:
     """What to type or change; empty where nothing is to be done."""
 
 
+RECEIVERS = "listener of the receiver"
+"""What a core's finding is about that may not ask the receiver: it has none of its secrets."""
+
+
 def ok(about: str, says: str) -> Finding:
     return Finding(about, Verdict.OK, says)
 

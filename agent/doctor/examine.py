@@ -40,8 +40,8 @@ def from_inside(
         *deliveries.agent(seen.status, seen.now),
         *_configuration(settings, read),
         *_outside(settings),
-        *listener.local(settings, seen.listening),
-        *listener.public(settings, url or settings.url, tally),
+        *listener.local(settings.webhooks, seen.listening),
+        *listener.public(settings.webhooks, url or settings.url, tally),
         *deliveries.webhooks(seen.status, seen.unknown, seen.now),
         *(deliveries.missed(seen.missed, DAYS, seen.now) if settings.webhooks else ()),
         *deliveries.targets(seen.status.targets, seen.now),
@@ -50,7 +50,7 @@ def from_inside(
 
 def from_outside(settings: Settings, url: str | None) -> list[Finding]:
     """What can be found without a running agent."""
-    return [*_outside(settings), *listener.public(settings, url or settings.url, None)]
+    return [*_outside(settings), *listener.public(settings.webhooks, url or settings.url, None)]
 
 
 def _outside(settings: Settings) -> Iterator[Finding]:

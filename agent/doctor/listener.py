@@ -5,14 +5,13 @@ signed with the right secret: what is refused then was changed on its way.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import httpx
 import msgspec
 
 from agent import sender
-from agent.config import Settings
-from agent.doctor import Finding, note, ok, wrong
+from agent.doctor import RECEIVERS, Finding, note, ok, wrong
 from agent.forges.signature import Refusal
 from agent.model import Webhook
 from agent.tally import Tally
@@ -43,21 +42,15 @@ MEANINGS = {
 }  # fmt: skip
 
 
-_NOT_OURS = note(
-    "listener",
-    "not asked: only the receiver, a process of its own, may read the webhooks' secrets",
-    "as root, `gitops-agent send-push TARGET` asks it",
-)
-
-
-def local(settings: Settings, listening: Sequence[str]) -> Iterator[Finding]:
+def local(webhooks: Mapping[str, Webhook], listening: Sequence[str]) -> Iterator[Finding]:
     """Whether each address on which the agent listens answers a ping."""
-    if not settings.webhooks:
+    if not webhooks:
         yield note("listener", "no [webhooks.NAME] is configured, so only the poll deploys")
         return
-    webhook = next(iter(settings.webhooks.values()))
+    webhook = next(iter(webhooks.values()))
     if not webhook.secrets:
-        yield _NOT_OURS
+        said = "not asked: only the receiver, a process of its own, may read the webhooks' secrets"
+        yield note(RECEIVERS, said, "as root, `gitops-agent doctor` asks it itself")
         return
     for address in listening:
         transport, base = sender.way_to(address)
@@ -65,12 +58,14 @@ def local(settings: Settings, listening: Sequence[str]) -> Iterator[Finding]:
             yield _pinged(http, base, f"listener {address}", webhook, _SMALL, None)
 
 
-def public(settings: Settings, url: str | None, tally: Tally | None) -> Iterator[Finding]:
+def public(
+    webhooks: Mapping[str, Webhook], url: str | None, tally: Tally | None
+) -> Iterator[Finding]:
     """Whether the public address answers one, for each webhook; then whether it takes a large one.
 
     `tally` is the agent's own, which knows why it refused what came from there.
     """
-    if not any(one.secrets for one in settings.webhooks.values()):
+    if not any(one.secrets for one in webhooks.values()):
         return
     if url is None:
         todo = 'name it with --url https://HOST, or as url = "https://HOST" in [server]'
@@ -78,7 +73,7 @@ def public(settings: Settings, url: str | None, tally: Tally | None) -> Iterator
         return
     base = url.rstrip("/")
     with httpx.Client(timeout=_PATIENCE) as http:
-        for webhook in settings.webhooks.values():
+        for webhook in webhooks.values():
             about = f"public {base}/webhook/{webhook.name}"
             found = _pinged(http, base, about, webhook, _SMALL, tally)
             yield found
@@ -114,7 +109,10 @@ def _why_refused(webhook: Webhook, delivery: str, tally: Tally | None) -> str:
     for why, refused in (tally.refused.get(webhook.name, {}) if tally else {}).items():
         if refused.delivery == delivery:
             return _CHANGED[why]
-    return "another agent answers there, or one that read its secret before it was changed"
+    return (
+        "if `listener` is well, a proxy changes the body or drops X-Hub-Signature-256; if not, the"
+        " agent read its secret before that was changed, or another one answers there"
+    )
 
 
 def _unreachable(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Receiver and core as two processes, as systemd runs them, on one folder."""
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -88,6 +89,23 @@ def test_status_tells_what_the_receiver_refused(pair: Pair) -> None:
     pair.core.wait_for_log("look.waits", "deployment.finished", "sync.tried_again")
     told = pair.agent.command("status").stdout
     assert "no right" in told or "refused" in told, told
+
+
+def test_doctor_asks_the_receiver_itself_where_the_core_may_not(pair: Pair) -> None:
+    first = pair.upstream.commit({"a": "1"})
+    pair.receiver.start()
+    pair.core.start()
+    pair.core.finished(first)
+    done = pair.agent.command("doctor", "--json", "--url", pair.agent.url)
+    assert done.returncode == 0, done.stdout
+    found = {one["about"]: one["verdict"] for one in json.loads(done.stdout)["findings"]}
+    assert found[f"listener 127.0.0.1:{pair.agent.port}"] == "ok"
+    assert found["public, 2 MB"] == "ok"
+    # For a user who may read no secret the rest is as good.
+    (pair.agent.root / "secret").unlink()
+    done = pair.agent.command("doctor", "--json")
+    found = {one["about"]: one["verdict"] for one in json.loads(done.stdout)["findings"]}
+    assert (done.returncode, found["listener of the receiver"]) == (0, "note")
 
 
 def test_each_reads_only_its_own_part_of_the_configuration(pair: Pair) -> None:

@@ -222,9 +222,11 @@ def serving(handler: type[BaseHTTPRequestHandler], **more: Any) -> Iterator[str]
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (handler,), more)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_proxy_that_changes_the_body(live: Agent) -> None:

@@ -149,9 +149,11 @@ def receiver() -> Iterator[tuple[str, "queue.Queue[dict[str, Any]]"]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Told,), {"notes": notes})) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", notes
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", notes
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import config
 from agent.config import Settings
 from agent.doctor import Finding, Verdict, deliveries, host, remotes
 from agent.figures import Missed
@@ -51,13 +52,10 @@ def target(repo: str, path: Path = Path("/nowhere"), **more: object) -> Target:
 
 
 def settings(root: Path, *targets: Target) -> Settings:
-    return Settings(
-        path=root / "agent.toml", state_dir=root / "state", hooks_dir=root / "hooks",
-        control_socket=root / "control.sock", feed_socket=root / "feed.sock", parallel=4, history=1.0, drain=1.0,
-        bind="127.0.0.1:1", trusted_proxies=(), url=None, metrics_bind=None, entrance=None,
-        poll_jitter=0.0, webhooks={}, sinks={},
-        targets={target.name: target for target in targets},
-    )  # fmt: skip
+    """A configuration as it is read, with these targets instead of its own."""
+    file = root / "agent.toml"
+    file.write_text(f'state_dir = "{root}/state"\n[targets.x]\nrepo = "/x"\npath = "x"\n')
+    return replace(config.load(file, {}), targets={target.name: target for target in targets})
 
 
 # ---- remotes ------------------------------------------------------------------------------------
@@ -160,9 +158,11 @@ def clock_that_is_off(seconds: float) -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/acme/shop.git"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/acme/shop.git"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_the_clock_is_compared_with_a_remote_s(tmp_path: Path) -> None:

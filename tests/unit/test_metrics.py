@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from agent import figures
+from agent import config, figures
 from agent.attempt import Synced
 from agent.config import Settings
 from agent.figures import Finished, Missed
@@ -201,12 +201,10 @@ class House:
 def house(tmp_path: Path, journal: Journal) -> House:
     target = Target("shop", "https://x.example/shop", "main", tmp_path, 60.0, 60.0)
     webhook = Webhook("github", "github", (b"x" * 16,))
-    settings = Settings(
-        path=tmp_path, state_dir=tmp_path, hooks_dir=tmp_path, control_socket=tmp_path,
-        feed_socket=tmp_path, parallel=4, history=1.0, drain=1.0, bind="x", url=None,
-        trusted_proxies=(), metrics_bind=None, entrance=None, poll_jitter=10.0, webhooks={"github": webhook},
-        targets={"shop": target}, sinks={},
-    )  # fmt: skip
+    file = tmp_path / "agent.toml"
+    file.write_text(f'state_dir = "{tmp_path}/state"\n[targets.x]\nrepo = "/x"\npath = "x"\n')
+    read = config.load(file, {})
+    settings = replace(read, webhooks={"github": webhook}, targets={"shop": target})
     return House(settings, journal)
 
 

@@ -47,6 +47,7 @@ def test_it_knows_webhooks_and_which_push_is_for_whom_and_no_more(tmp_path: Path
         history=90 * 86400.0,
         bind="127.0.0.1:9001",
         trusted_proxies=("127.0.0.1",),
+        url=None,
         webhooks={"github": Webhook("github", "github", (SECRET.encode(),))},
         targets={
             "shop": Tracked("shop", "https://github.com/acme/shop.git", "main"),
