@@ -141,17 +141,7 @@ Taker = Callable[[Head, Reply], Taken | None]
 """Whoever takes requests on the short path; None for one that is the application's."""
 
 
-def guarded(step: Callable[..., None], reply: Reply) -> Callable[..., None]:
-    """`step`, but a fault of ours in it is logged and answered with a 500."""
-
-    def taken(*given: Any) -> None:
-        try:
-            step(*given)
-        except Exception:
-            log.exception("request.crashed")
-            reply(500, b'{"error":"error"}')
-
-    return taken
+FAULT = b'{"error":"error"}'
 
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -221,7 +211,7 @@ class Bounded(HttpToolsProtocol):
         if self._taken is None:
             super().on_body(body)
         elif not (self._replied or self._whole):
-            guarded(self._taken.feed, self._reply)(body)
+            self._tell(self._taken.feed, body)
 
     def on_message_complete(self) -> None:
         if self._taken is None:
@@ -256,7 +246,7 @@ class Bounded(HttpToolsProtocol):
         self._taken = taker(head, self._reply)
         if self._taken is None:
             return False
-        guarded(self._taken.begin, self._reply)()
+        self._tell(self._taken.begin)
         if self.expect_100_continue and not self._replied:
             self.transport.write(_CONTINUE)
         return True
@@ -267,7 +257,15 @@ class Bounded(HttpToolsProtocol):
         if self._replied:
             self._begin_anew()
         else:
-            guarded(taken.complete, self._reply)()
+            self._tell(taken.complete)
+
+    def _tell(self, step: Callable[..., None], *given: bytes) -> None:
+        """Tell whoever took it; a fault of ours there is logged, and answered with a 500."""
+        try:
+            step(*given)
+        except Exception:
+            log.exception("request.crashed")
+            self._reply(500, FAULT)
 
     def _reply(self, status: int, content: bytes) -> None:
         if self._replied or self.transport.is_closing():

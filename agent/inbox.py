@@ -8,9 +8,11 @@ dies, nothing acknowledged is lost. Times are Unix seconds, UTC.
 import asyncio
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -144,13 +146,17 @@ class Letters:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._newest = inbox.newest()
-        self._letter: Letter | None = None
+        self._recent: deque[Letter] = deque(maxlen=_MOST)
+        """The newest ones in a row, so that whoever keeps up needs no file."""
         self._rung = asyncio.Event()
 
     def ring(self, letter: Letter) -> None:
         """A letter has just become durable."""
         if letter.n > self._newest:
-            self._newest, self._letter = letter.n, letter
+            if letter.n != self._newest + 1:
+                self._recent.clear()
+            self._newest = letter.n
+            self._recent.append(letter)
             rung, self._rung = self._rung, asyncio.Event()
             rung.set()
 
@@ -169,6 +175,6 @@ class Letters:
                     await self._rung.wait()
         if self._newest <= n:
             return []
-        if self._letter and self._letter.n == n + 1 == self._newest:
-            return [self._letter]
+        if self._recent and self._recent[0].n <= n + 1:
+            return list(islice(self._recent, n + 1 - self._recent[0].n, None))
         return await asyncio.wrap_future(self._inbox.after(n))

@@ -35,13 +35,13 @@ class Intake:
         self._source = source
         self._journal = journal
         self._wish = wish
-        self._targets: Collection[str] = ()
+        self._targets: frozenset[str] = frozenset()
         self.read = 0
         """The place of the last letter whose requests are in the journal."""
 
     def track(self, targets: Collection[str]) -> None:
         """The targets there are; a letter for another wakes none."""
-        self._targets = targets
+        self._targets = frozenset(targets)
 
     async def run(self) -> None:
         """For ever. What fails is read again, from where the journal says that it has come to."""
@@ -65,4 +65,6 @@ class Intake:
                 self.read = letters[-1].n
 
     def _known(self, letter: Letter) -> Letter:
+        if self._targets >= set(letter.targets):
+            return letter
         return replace(letter, targets=tuple(n for n in letter.targets if n in self._targets))

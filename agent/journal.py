@@ -135,13 +135,10 @@ class Journal(Records):
     ) -> "tuple[list[SyncRequest], Future[None]]":
         """Make a request for each target of `letters`, and remember that they were read.
 
-        The requests may be acted on before the Future has resolved: the inbox has them too.
+        One of the newest letter stands for all of them, as it does in the target's mailbox. The
+        requests may be acted on before the Future has resolved: the inbox has them too.
         """
-        requests = [
-            (self._numbered(wish), letter.received_at)
-            for letter in letters
-            for wish in _wishes(letter)
-        ]
+        requests = [(self._numbered(wish), made_at) for wish, made_at in _wishes(letters)]
 
         def work(db: sqlite3.Connection) -> None:
             for one, made_at in requests:
@@ -395,9 +392,16 @@ def _highest_request(db: sqlite3.Connection) -> int:
     return int(row["seq"]) if row else 0
 
 
-def _wishes(letter: Letter) -> Iterator[SyncRequest]:
-    for name in letter.targets:
-        yield SyncRequest(name, Reason.PUSH, delivery=letter.delivery, expected=letter.revision)
+def _wishes(letters: Sequence[Letter]) -> Iterator[tuple[SyncRequest, float]]:
+    """One for each target: what its newest letter says, asked for when its oldest came."""
+    found: dict[str, tuple[Letter, float]] = {}
+    for letter in letters:
+        for name in letter.targets:
+            since = found[name][1] if name in found else letter.received_at
+            found[name] = letter, since
+    for name, (letter, since) in found.items():
+        wish = SyncRequest(name, Reason.PUSH, delivery=letter.delivery, expected=letter.revision)
+        yield wish, since
 
 
 def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> None:

@@ -3,7 +3,8 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -15,6 +16,7 @@ from agent.words import without_credentials
 
 HIDDEN = "[secret]"
 _secrets: set[str] = set()
+"""Each as it is, and as JSON writes it."""
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
@@ -23,7 +25,9 @@ def hide(secrets: Iterable[bytes]) -> None:
     for secret in secrets:
         text = secret.decode(errors="replace")
         if len(text) >= 8:
-            _secrets.add(text)
+            _secrets.update(
+                (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+            )
 
 
 def redact(value: Any) -> Any:
@@ -46,11 +50,28 @@ def _redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutabl
 
 
 def _to_json(event: Any, **_: Any) -> str:
+    """One line. What has nothing to hide is not gone through value by value."""
+    line = _written(event)
+    if "://" not in line and not any(secret in line for secret in _secrets):
+        return line
+    line = _written(redact(event))
+    for secret in _secrets:
+        line = line.replace(secret, HIDDEN)
+    return line
+
+
+def _written(event: Any) -> str:
     try:
         return _encode(event).decode()
     except UnicodeEncodeError:
         # The name of a file that is not UTF-8; only the slower encoder can write that.
-        return json.dumps(event, default=repr)
+        return json.dumps(event, default=str)
+
+
+def _stamp(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """RFC 3339 in UTC, as the encoder writes a time."""
+    event["timestamp"] = datetime.now(UTC)
+    return event
 
 
 def set_up(stream: TextIO = sys.stderr, environ: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -69,7 +90,6 @@ def _to_journal() -> logging.Handler:
     sender = journald.Sender()
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             _redact,
@@ -90,21 +110,18 @@ class _Redacting(logging.Formatter):
 
 
 def _to_stream(stream: TextIO) -> logging.Handler:
-    watched = stream.isatty()
-    last: Callable[..., Any] = (
-        structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)
-        if watched
-        else structlog.processors.JSONRenderer(_to_json)
-    )
-    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if watched else "iso", utc=not watched)
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        stamp,
-    ]
-    tracebacks = [] if watched else [structlog.processors.format_exc_info]
+    shared: list[Any] = [structlog.processors.add_log_level]
+    if stream.isatty():
+        shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
+        rendered: list[Any] = [_redact, structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)]
+    else:
+        shared.append(_stamp)
+        rendered = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(_to_json),
+        ]
     structlog.configure(
-        processors=[*shared, *tracebacks, _redact, last],
+        processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
@@ -115,9 +132,7 @@ def _to_stream(stream: TextIO) -> logging.Handler:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *tracebacks,
-                _redact,
-                last,
+                *rendered,
             ],
         )
     )

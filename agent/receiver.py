@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -22,7 +22,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.response import Response
 
 from agent import proxies
-from agent.connections import Head, Reply, guarded
+from agent.connections import FAULT, Head, Reply
 from agent.errors import JournalUnavailable, Malformed
 from agent.forges import FORGES
 from agent.forges.github import FORM, JSON
@@ -32,6 +32,7 @@ from agent.model import Delivery, Event, Letter, Ping, Push, Webhook
 from agent.plan import Ignored, Matched, Routes
 from agent.tally import Tally
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 MOST_BYTES = 25 * 1024 * 1024
@@ -88,10 +89,10 @@ class Receiver:
         webhook = self.webhook(head.path) if head.method == b"POST" else None
         return Arrival(self, webhook, head, reply) if webhook else None
 
-    def aside(self, work: Callable[[], Any], then: Callable[[Any], None], reply: Reply) -> None:
+    def aside(self, work: Callable[[], T], then: Callable[[T], None], arrival: "Arrival") -> None:
         """Do what takes long beside the loop, and then go on in it."""
         done = asyncio.get_running_loop().run_in_executor(self._aside, work)
-        done.add_done_callback(guarded(lambda done: then(done.result()), reply))
+        done.add_done_callback(lambda done: arrival.step(lambda: then(done.result())))
 
     def decide(self, delivery: Delivery, event: Event, arrival: "Arrival") -> None:
         """What becomes of a verified delivery; a push for a target is answered once on disk."""
@@ -133,10 +134,11 @@ class Receiver:
         except JournalUnavailable as error:
             letters = [error] * len(pushed)
         for one, letter in zip(pushed, letters, strict=True):
-            guarded(self._acknowledge, one.arrival.reply)(one, letter)
+            one.arrival.step(self._acknowledge, one, letter)
 
     def _acknowledge(self, one: Pushed, letter: Letter | JournalUnavailable | None) -> None:
-        told = {**_told(one.delivery), "ref": one.push.ref, "revision": one.push.revision}
+        told = _told(one.delivery)
+        told["ref"], told["revision"] = one.push.ref, one.push.revision
         if isinstance(letter, JournalUnavailable):
             log.error("delivery.not_recorded", why=str(letter), **told)
             one.arrival.answer(503, _NOT_RECORDED)
@@ -218,6 +220,14 @@ class Arrival:
         self._receiver.tally.answered(self._webhook.name, status, body)
         self.reply(status, _encode(body))
 
+    def step(self, work: Callable[..., None], *given: Any) -> None:
+        """Go on later; a fault of ours in it is logged, and answered with a 500."""
+        try:
+            work(*given)
+        except Exception:
+            log.exception("request.crashed")
+            self.reply(500, FAULT)
+
     def begin(self) -> None:
         """Refuse at once what the head alone shows to be in vain."""
         announced = self._headers.get(b"content-length", b"0")
@@ -249,7 +259,7 @@ class Arrival:
         self._receiver.tally.verified[self._webhook.name] = self._receiver.clock()
         work = partial(self._parse, secret)
         if self._body.size > _PARSED_ASIDE:
-            self._receiver.aside(work, self._go_on, self.reply)
+            self._receiver.aside(work, self._go_on, self)
         else:
             self._go_on(work())
 

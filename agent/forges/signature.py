@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 _HEX_SHA256 = re.compile(rb"sha256=([0-9a-f]{64})")
-_NO_DIGEST = b"0" * 64
+_NO_DIGEST = bytes(32)
 
 
 class Hmac:
@@ -36,8 +36,8 @@ class Hmac:
         nor which secret it nearly matched can be told from the time this takes.
         """
         form = _HEX_SHA256.fullmatch(claimed or b"")
-        digest = form[1] if form else _NO_DIGEST
-        verdicts = [hmac.compare_digest(mac.hexdigest().encode(), digest) for mac in self._macs]
+        digest = bytes.fromhex(form[1].decode()) if form else _NO_DIGEST
+        verdicts = [hmac.compare_digest(mac.digest(), digest) for mac in self._macs]
         return verdicts.index(True) if form and any(verdicts) else None
 
 
