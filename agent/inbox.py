@@ -15,6 +15,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from agent.database import Database
@@ -33,6 +34,7 @@ CREATE TABLE identity (id TEXT NOT NULL);
 INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 """
 _MOST = 1000
+_encode = msgspec.json.Encoder().encode
 
 
 class Inbox:
@@ -75,7 +77,7 @@ class Inbox:
             value
             for one, push, targets in pushes
             for value in (one.webhook, one.id, now, push.ref, push.revision, one.secret,
-                          json.dumps(targets))
+                          _encode(targets).decode())
         ]  # fmt: skip
         rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(pushes))
 
