@@ -341,5 +341,13 @@ def spawn(control: socket.socket) -> None:
                 _serve(connection, parent)
 
 
+def _control() -> socket.socket:
+    """What was passed as standard input, which no supervisor is to hold open after the spawner."""
+    control = socket.socket(fileno=os.dup(0))
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return control
+
+
 if __name__ == "__main__":
-    spawn(socket.socket(fileno=os.dup(0)))
+    spawn(_control())

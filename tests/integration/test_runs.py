@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -261,10 +262,28 @@ def test_a_spawner_that_was_killed_is_started_again(
 ) -> None:
     for n in range(3):
         assert one.run(command(tmp_path, "#!/bin/sh\n"), tmp_path / f"log{n}", tmp_path, cancel).ok
-        mine = {child.pid for child in processes.below(os.getpid()) if child.parent == os.getpid()}
-        spawner = next(pid for pid in mine if b"agent.supervisor" in cmdline(pid))
-        os.kill(spawner, signal.SIGKILL)
-        os.waitid(os.P_PID, spawner, os.WEXITED | os.WNOWAIT)
+        kill_spawner()
+
+
+def test_a_spawner_that_was_killed_is_missed_while_a_hook_of_its_runs(
+    one: Runs, tmp_path: Path, cancel: Cancel
+) -> None:
+    os.mkfifo(tmp_path / "go")
+    waiting = command(tmp_path, "#!/bin/sh\nread line <go\n")
+    with ThreadPoolExecutor() as beside:
+        first = beside.submit(one.run, waiting, tmp_path / "log", tmp_path, cancel)
+        with (tmp_path / "go").open("w") as go:
+            kill_spawner()
+            assert one.run(command(tmp_path, "#!/bin/sh\n"), tmp_path / "l2", tmp_path, cancel).ok
+            go.write("on\n")
+        assert first.result().ok
+
+
+def kill_spawner() -> None:
+    mine = {child.pid for child in processes.below(os.getpid()) if child.parent == os.getpid()}
+    spawner = next(pid for pid in mine if b"agent.supervisor" in cmdline(pid))
+    os.kill(spawner, signal.SIGKILL)
+    os.waitid(os.P_PID, spawner, os.WEXITED | os.WNOWAIT)
 
 
 def cmdline(pid: int) -> bytes:

@@ -134,13 +134,17 @@ def _becomes_live(agent: Agent, tip: str) -> bool:
 
 
 def _known(agent: Agent) -> set[str]:
-    """The deliveries that became sync requests, or will at the next start."""
+    """The deliveries that became a sync request, or that the next start will read.
+
+    One request stands for all letters that were read with it, as its delivery is the newest.
+    """
     with closing(sqlite3.connect(agent.state_dir / "journal.db")) as journal:
         requested = {row[0] for row in journal.execute("SELECT delivery FROM requests")}
         ((read,),) = journal.execute("SELECT n FROM cursors")
     with closing(sqlite3.connect(agent.state_dir / "inbox.db")) as inbox:
-        unread = {row[0] for row in inbox.execute("SELECT id FROM letters WHERE n > ?", (read,))}
-    return requested | unread
+        letters = list(inbox.execute("SELECT n, id FROM letters"))
+    asked_up_to = max((n for n, delivery in letters if delivery in requested), default=0)
+    return {delivery for n, delivery in letters if n <= asked_up_to or n > read}
 
 
 def main() -> None:
