@@ -22,6 +22,8 @@ _OWN = frozenset(
     (
         *("TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"),
         *("LANG", "LC_ALL", "TZ", "TMPDIR"),
+        # What a shell asks click's completion by.
+        *("_GITOPS_AGENT_COMPLETE", "COMP_WORDS", "COMP_CWORD"),
     )
 )
 

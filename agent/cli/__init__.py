@@ -49,7 +49,5 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Every command begins here; no child of it sees more of the environment than git may."""
-    if "_GITOPS_AGENT_COMPLETE" not in os.environ:
-        # A shell's completion asks through the environment, and starts no child.
-        surroundings.scrub()
+    surroundings.scrub()
     cli(prog_name="gitops-agent")
