@@ -20,6 +20,7 @@ from agent.repository import (
     is_damaged,
     list_branches,
     reaching,
+    unread,
 )
 
 log = structlog.get_logger()
@@ -155,9 +156,7 @@ class Mirror:
                 if "mismatched algorithms" in error.detail:
                     self._create("sha256")
                     return self._fetch(wanted, cancel)
-                detail = error.detail or str(error)
-                what = "the remote could not be fetched"
-                raise RemoteFailed(what, detail, killed=error.killed) from None
+                raise unread(self.source, "the remote could not be fetched", error) from None
 
     def _create(self, algorithm: str) -> None:
         """Made beside and moved into place, so that a crash leaves no half repository."""

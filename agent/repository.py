@@ -69,6 +69,9 @@ _HELPER = (
     ' printf "username=%s\\npassword=%s\\n" "$GITOPS_AGENT_USERNAME"'
     ' "$(cat "$GITOPS_AGENT_TOKEN")"; }; f'
 )
+_WANTS_PASSWORD = re.compile(
+    "terminal prompts disabled|could not read (Username|Password)|Authentication failed"
+)
 _SAYS_NOTHING = ("Please make sure", "and the repository exists", "hint:", "warning:")
 # The host's doing, as the C library puts it: a new repository would mend none of that.
 _OF_THE_HOST = re.compile(
@@ -234,6 +237,19 @@ def reaching(source: Source) -> Iterator[tuple[list[str], dict[str, str], list[i
         os.close(memory)
 
 
+def unread(source: Source, what: str, failed: GitFailed) -> RemoteFailed:
+    """That `source` could not be read: `what`, and git's own words for it.
+
+    Of a password git only says that it could ask nobody; here that is said in our own.
+    """
+    detail, token = failed.detail or str(failed), source.access.token
+    if not _WANTS_PASSWORD.search(detail):
+        return RemoteFailed(what, detail, killed=failed.killed)
+    none = "demands a password, and no token is configured for it"
+    does = f"refused the token of {token.name}" if token else none
+    return RemoteFailed(f"the remote {does}: nothing new is fetched, and what is live stays")
+
+
 def list_branches(source: Source, cancel: Cancel | None = None) -> dict[str, Revision]:
     """What the remote's branches are at, by full ref. RemoteFailed if it cannot be read."""
     with reaching(source) as (options, environment, fds):
@@ -248,7 +264,7 @@ def list_branches(source: Source, cancel: Cancel | None = None) -> dict[str, Rev
                 cancel=cancel,
             )
         except GitFailed as error:
-            raise RemoteFailed("the remote could not be read", error.detail or str(error)) from None
+            raise unread(source, "the remote could not be read", error) from None
     pairs = (line.split("\t", 1) for line in lines.splitlines())
     return {ref: revision for revision, ref in pairs}
 

@@ -22,6 +22,7 @@ from agent.page.timeline import (
     times,
 )
 from agent.records import Ran
+from agent.remedies import after_look
 from agent.reports import State, Status, TargetReport, WebhookReport
 from agent.words import ago, many, printable, short, span, stamp
 
@@ -226,7 +227,8 @@ def _troubles(report: TargetReport, now: float) -> Iterable[Trouble]:
         when = span(max(0.0, report.retry_at - now))
         yield Trouble(f"A hook said that it could not now; tried again in {when}.", "")
     if report.look and report.look.result in ("error", "no-branch"):
-        yield Trouble(printable(report.look.why), "It is tried again by itself.")
+        advice = after_look(report.look.why, report.name) or "it is tried again by itself"
+        yield Trouble(printable(report.look.why), f"{advice[0].upper()}{advice[1:]}.")
 
 
 def _paused(pause: Pause, now: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from agent.remedies import after_look
 from agent.terminal.screen import STYLES, console
 from agent.words import ago, many, printable, short, span, stamp
 
@@ -132,7 +133,7 @@ def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
     if target["retry_at"]:
         yield f"tried again in {span(max(0, target['retry_at'] - now))}", ""
     if look and look["result"] in ("error", "no-branch"):
-        yield printable(look["why"]), ""
+        yield printable(look["why"]), after_look(look["why"], name)
 
 
 def _paused(pause: Report, now: float) -> str:

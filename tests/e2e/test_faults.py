@@ -158,6 +158,33 @@ def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:
     assert agent.finished(b)["outcome"] == "deployed"
 
 
+def test_a_demanded_password_is_one_clear_line(
+    agent: Agent, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    upstream.commit({"a": "1"})
+    http_remote.token = "another one entirely"
+    agent.repo = http_remote.url()
+    agent.configure(target="# no git.token")
+    agent.start()
+    agent.wait_for_log("sync.tried_again")
+    says = agent.command("status").stdout.splitlines()
+    place = says.index(
+        "shop: the remote demands a password, and no token is configured for it:"
+        " nothing new is fetched, and what is live stays"
+    )
+    assert says[place + 1].startswith(
+        "  put a token with the right to read contents into [targets.shop.git] token = { file = … }"
+    )
+    agent.configure()
+    agent.signal(signal.SIGHUP)
+    refused = (
+        "the remote refused the token of environment variable CANARY_TOKEN:"
+        " nothing new is fetched, and what is live stays"
+    )
+    agent.wait_for_log("remote.failed", why=refused)
+    assert f"shop: {refused}\n  renew the token" in agent.command("status").stdout
+
+
 def test_no_secret_gets_out_of_failures_and_commands(
     tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
 ) -> None:

@@ -185,8 +185,11 @@ def test_a_password_that_nobody_has_is_not_asked_for(
 ) -> None:
     upstream.commit({"a": "1"})
     http_remote.token = TOKEN
-    with pytest.raises(RemoteFailed, match="could not read Username|terminal prompts disabled"):
+    with pytest.raises(RemoteFailed, match="demands a password, and no token"):
         Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN])
+    wrong = GitAccess(token=Secret("file /x", value=b"another one entirely"))
+    with pytest.raises(RemoteFailed, match="refused the token of file /x: nothing new"):
+        Mirror(Source(http_remote.url(), wrong), tmp_path).fetch([MAIN])
 
 
 def test_an_ssh_key_and_a_known_host(
