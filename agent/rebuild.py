@@ -19,7 +19,7 @@ import structlog
 
 from agent.errors import GitFailed
 from agent.model import REVISION, Revision
-from agent.repository import discard_damaged, git
+from agent.repository import check, discard_damaged, git
 
 log = structlog.get_logger()
 
@@ -88,8 +88,9 @@ def _create(new: Path, supplies: Supplies, old: Path) -> None:
     for name in _TAKEN_OVER:
         _take_over(old / name, new / name)
     try:
-        # A configuration that was cut off may have lost how objects are named.
+        # A configuration that was cut off may have lost how objects are named, or stop every git.
         _set_format(new, supplies.revision)
+        check(new)
     except GitFailed:
         (new / "config").write_bytes(fresh)
     with suppress(GitFailed):

@@ -276,12 +276,18 @@ def is_damaged(git_dir: Path, failed: GitFailed) -> bool:
     """Whether git `failed` because this repository's own files are broken; has git check them."""
     if failed.killed or _OF_THE_HOST.search(failed.detail):
         return False
-    check = [f"--git-dir={git_dir}", "fsck", "--no-progress", "--no-dangling", "--no-reflogs"]
     try:
-        git(check, cwd=Path("/"), deadline=FETCH_DEADLINE)
+        check(git_dir)
     except GitFailed as error:
         return not (error.killed or _OF_THE_HOST.search(error.detail))
     return False
+
+
+def check(git_dir: Path) -> None:
+    """GitFailed where git cannot use a repository: its objects, its refs, its configuration."""
+    # fsck does not read what the configuration says of remotes, which every fetch needs.
+    for arguments in (["remote"], ["fsck", "--no-progress", "--no-dangling", "--no-reflogs"]):
+        git([f"--git-dir={git_dir}", *arguments], cwd=Path("/"), deadline=FETCH_DEADLINE)
 
 
 def discard_damaged(mirror: Path, failed: GitFailed) -> None:

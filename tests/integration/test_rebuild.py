@@ -46,6 +46,21 @@ def garble(path: Path) -> None:
     path.write_bytes(b"\xff garbage [\n" * 20)
 
 
+def replace(old: bytes, new: bytes) -> Damage:
+    def damage(path: Path) -> None:
+        before = path.read_bytes()
+        assert old in before
+        path.write_bytes(before.replace(old, new))
+
+    return damage
+
+
+def cut_off_config(git_dir: Path) -> None:
+    """On a branch, so that git has to fetch, for which it reads what its remotes are."""
+    (git_dir / "HEAD").write_text("ref: refs/heads/mine\n")
+    replace(b"origin/*", b"or")(git_dir / "config")
+
+
 def remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -91,6 +106,9 @@ DAMAGES = {
     "HEAD gone": each("HEAD", remove),
     "HEAD at nothing": each("HEAD", point_nowhere),
     "config garbled": each("config", garble),
+    "a value in config that git cannot read": each("config", replace(b"= true", b"= true*")),
+    "config cut off in what it fetches": cut_off_config,
+    "config cut off, and HEAD gone": lambda git: (cut_off_config(git), remove(git / "HEAD"))[0],
     "config gone": each("config", remove),
     "refs emptied": each("refs/**/*", empty),
     "refs at nothing": each("refs/**/*", point_nowhere),

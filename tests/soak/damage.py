@@ -87,12 +87,15 @@ def run(root: Path, times: int, seed: int = 1) -> Figures:
         vandal.damage(chance.choice((target.path / ".git", target.path / ".git", mirror)))
         tip = upstream.commit({f"{chance.randrange(20)}": os.urandom(300).hex() for _ in range(5)})
         figures.damaged += 1
-        stuck = not _comes_live(target, tip, sync)
+        live = _comes_live(target, tip, sync)
         figures.lost += not _was_saved(root / "state" / "saved", by_hand)
         figures.rebuilt += len(list((target.path / ".git").glob("damaged-*")))
         shutil.rmtree(target.path)
         # Whatever is still broken in the mirror is met now.
-        figures.stuck += stuck or not _comes_live(target, tip, sync)
+        live_again = _comes_live(target, tip, sync)
+        figures.stuck += not (live and live_again)
+        if not live_again:
+            break
         _live_in(target.path)
         shutil.rmtree(root / "state" / "saved", ignore_errors=True)
     runner.run(reconciler.close())
