@@ -27,6 +27,7 @@ from agent.model import (
     GATES,
     Deployment,
     Failure,
+    Hold,
     Outcome,
     Reason,
     Retry,
@@ -159,23 +160,26 @@ class Attempt:
         if isinstance(self._task, plan.Restore):
             return self._give_up_restoring(failure)
         if isinstance(self._task, plan.Deploy) and not failure.interrupted:
-            verdict = plan.hold_or_retry(
-                failure, one.revision, one.attempt, one.id, self._clock(), random.random()
-            )
+            verdict = self._verdict(failure)
             self._journal.mark(self._target.name, verdict, self._clock())
         if not failure.interrupted:
             self._trees.give_up()
         back = self._go_back(failure)
         ending = plan.ending_badly(failure, back, self._trees.moved, one.previous)
+        if back and not isinstance(verdict, Retry):
+            verdict = self._verdict(back)
         return ending, verdict.not_before if isinstance(verdict, Retry) else None
 
     def _give_up_restoring(self, failure: Failure) -> tuple[plan.Ending, float | None]:
+        later = self._verdict(failure)
+        ending = plan.ending_of_restore(failure, self._deployment.revision)
+        return ending, later.not_before if isinstance(later, Retry) else None
+
+    def _verdict(self, failure: Failure) -> Hold | Retry:
         one = self._deployment
-        later = plan.hold_or_retry(
+        return plan.hold_or_retry(
             failure, one.revision, one.attempt, one.id, self._clock(), random.random()
         )
-        ending = plan.ending_of_restore(failure, one.revision)
-        return ending, later.not_before if isinstance(later, Retry) else None
 
     def _go_back(self, failure: Failure) -> Failure | None:
         """Bring the revision before back, where this one had moved it; how that failed."""

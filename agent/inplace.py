@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import structlog
 
+from agent import room
 from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import Revision, Target
@@ -80,6 +81,8 @@ class InPlace:
         saved = self.save_changes(revision, deployment, tracked)
         if saved:
             log.warning("tree.changed_by_hand", target=self._target.name, saved=str(saved))
+        if before:
+            room.check(self.tree, before, revision)
         self.moved = True
         try:
             (self._work.checkout if saved else self._work.move)(revision, cancel)

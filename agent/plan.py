@@ -176,7 +176,7 @@ def decide(
         return Deploy(revision, attempt, "forced")
     left_alone = _left_alone(state, revision, now)
     if state.condition is Condition.MOVING and left_alone and state.live:
-        why = f"the agent died on its way to another revision, and {left_alone.why}"
+        why = f"what is live was left between two revisions, and {left_alone.why}"
         return Restore(state.live, state.attempts, why)
     if left_alone:
         return left_alone
@@ -293,7 +293,9 @@ def ending_badly(
         return Ending(Outcome.INTERRUPTED, Condition.MOVING, None, detail)
     if back and previous:
         detail = f"{detail}; and on the way back to {previous[:12]}, {back.step}: {back.cause}"
-        return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail, step=failure.step)
+        # What the host could not do now, as with a full disk, the next look goes on with.
+        condition = Condition.MOVING if back.temporary else Condition.BROKEN
+        return Ending(Outcome.BROKEN, condition, None, detail, step=failure.step)
     live = previous if moved else None
     if failure.canceled:
         return Ending(Outcome.CANCELED, Condition.SETTLED, live, detail)

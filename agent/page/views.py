@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.model import Deployment, Outcome, Pause, Reason
+from agent.model import Condition, Deployment, Outcome, Pause, Reason
 from agent.page.timeline import (
     TONES,
     Guide,
@@ -217,7 +217,10 @@ def _troubles(report: TargetReport, now: float) -> Iterable[Trouble]:
         why = report.last.detail if report.last else "the way back failed"
         advice = "Mend it, then sync with force, or push a newer revision."
         yield Trouble(f"Broken: {printable(why)}", advice)
-    elif report.held:
+    elif report.condition is Condition.MOVING and not report.syncing and report.last:
+        why = printable(report.last.detail)
+        yield Trouble(f"Left between two revisions: {why}", "It is gone on with by itself.")
+    if report.held and report.state is not State.BROKEN:
         why = printable(report.held_because or "")
         advice = "Push a newer revision, or sync with force to try it again."
         yield Trouble(f"{short(report.held)} is held: {why}", advice)

@@ -119,7 +119,10 @@ def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
             f"broken: {printable(target['last']['detail'])}",
             f"see `gitops-agent logs {name}`; mend it, then {again}",
         )
-    elif target["held"]:
+    elif target["condition"] == "moving" and not target["syncing"]:
+        why = printable(target["last"]["detail"])
+        yield f"left between two revisions: {why}", "it is gone on with by itself"
+    if target["held"] and target["condition"] != "broken":
         again = f"`gitops-agent sync {name} --force`"
         yield (
             f"{short(target['held'])} is held: {printable(target['held_because'])}",

@@ -1,6 +1,7 @@
 """What hosts do to an agent: full disks, no descriptors left, and prying eyes."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -62,6 +63,71 @@ def test_a_full_disk_is_no_false_202_and_got_over(
     assert healthz(agent) == 200
     assert agent.post(headers, body).status_code == 202
     assert agent.finished(b)["outcome"] == "deployed"
+
+
+def fill(folder: Path, but: int) -> Path:
+    """Leave `but` bytes free; gives the file that takes the others."""
+    filler = folder / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    os.truncate(filler, filler.stat().st_size - but)
+    return filler
+
+
+@pytest.mark.parametrize(
+    ("strategy", "free", "says"),
+    [
+        ("in-place", 0, "No space left|Out of diskspace|unable to write"),
+        ("in-place", 760_000, r"no room: .* takes 0\.\d+ MB more in .*, and 0\.\d+ MB are free"),
+        ("releases", 300_000, "unable to write file"),
+    ],
+)
+def test_a_full_disk_under_the_tree_leaves_it_whole_and_is_got_over(
+    agent: Agent, upstream: Upstream, small_disk: Path, strategy: str, free: int, says: str
+) -> None:
+    agent.tree = small_disk / "shop"
+    live = agent.tree / "current" if strategy == "releases" else agent.tree
+    agent.configure(target=f'strategy = "{strategy}"')
+    a = upstream.commit({"which": "a", **{f"{n}": os.urandom(20_000) for n in range(20)}})
+    agent.start()
+    agent.finished(a)
+    before = {one.name: one.read_bytes() for one in live.iterdir() if one.is_file()}
+    filler = fill(small_disk, free)
+    b = upstream.commit({"which": "b", **{f"{n}": os.urandom(30_000) for n in range(20)}})
+    assert agent.push(b).status_code == 202
+    ended = agent.finished(b)
+    assert ended["outcome"] == "failed"
+    assert re.search(says, ended["detail"]), ended["detail"]
+    assert {one.name: one.read_bytes() for one in live.iterdir() if one.is_file()} == before
+    assert "tried again in" in agent.command("status").stdout
+    filler.unlink()
+    agent.wait_for_log("deployment.finished", revision=b, outcome="deployed")
+    assert (live / "which").read_text() == "b"
+    assert [one["outcome"] for one in agent.history()][-2:] == ["failed", "deployed"]
+
+
+def test_a_way_back_for_which_there_is_no_room_is_gone_on_with(
+    agent: Agent, upstream: Upstream, small_disk: Path
+) -> None:
+    agent.tree = small_disk / "shop"
+    agent.hook("fill", f"test -e good || dd if=/dev/zero of={small_disk}/filler bs=4k")
+    agent.configure('[[targets.shop.hooks]]\nrun = ["fill"]')
+    a = upstream.commit({"good": "", "which": "a"})
+    agent.start()
+    agent.finished(a)
+    b = upstream.commit({"good": None, "which": "b" * 9000})
+    assert agent.push(b).status_code == 202
+    assert agent.finished(b)["outcome"] == "broken"
+    assert (
+        "shop: left between two revisions: activate hook fill: exit 1; and on the way back to"
+        in (agent.command("status").stdout)
+    )
+    (small_disk / "filler").unlink()
+    assert agent.wait_for_log("deployment.finished", revision=a, outcome="rolled-back")
+    assert git("rev-parse", "HEAD", cwd=agent.tree) == a
+    assert git("status", "--porcelain", cwd=agent.tree) == ""
+    assert (agent.tree / "which").read_text() == "a"
 
 
 class FailingDisk:
