@@ -25,6 +25,7 @@ from agent.plan import Routes
 from agent.public import Public
 from agent.receiver import Receiver, public_app
 from agent.server import Server, bind
+from agent.words import many
 
 log = structlog.get_logger()
 
@@ -168,5 +169,5 @@ class _Process:
         trouble = self._reception.trouble()
         stalled = f"; STALLED: {trouble}" if trouble else ""
         core = "" if self._feed.core_is_well() else "; the core does not answer"
-        webhooks = len(self._settings.webhooks)
-        return f"{webhooks} webhooks, {answered} deliveries answered{stalled}{core}"
+        webhooks = many(len(self._settings.webhooks), "webhook")
+        return f"{webhooks}, {many(answered, 'delivery')} answered{stalled}{core}"

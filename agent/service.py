@@ -40,7 +40,7 @@ from agent.reconciler import Reconciler
 from agent.server import Server, bind
 from agent.tally import Tally
 from agent.traces import Traces
-from agent.words import ago, short
+from agent.words import ago, many, short
 from agent.worker import Worker
 
 log = structlog.get_logger()
@@ -301,18 +301,18 @@ class Service:
 
     async def _words(self) -> str:
         """A line for `systemctl status`."""
-        targets = len(self.settings.targets)
+        targets = many(len(self.settings.targets), "target")
         running = "".join(f"; syncing {name}" for name in self.worker.busy())
         try:
             newest = await asyncio.wrap_future(self.journal.history(None, 1))
         except JournalUnavailable as error:
-            return f"{targets} targets{running}; STALLED: {error}"
+            return f"{targets}{running}; STALLED: {error}"
         last = "".join(
             f"; last: {one.target} {one.outcome or 'begun'} {short(one.revision)},"
             f" {ago(one.ended_at or one.started_at, time.time())}"
             for one in newest
         )
-        return f"{targets} targets{running}{last}"
+        return f"{targets}{running}{last}"
 
     async def _tidy(self) -> None:
         """Forget what is older than the configured history, logs included; have git pack."""
