@@ -7,14 +7,18 @@ from typing import Any
 import httpx
 import msgspec
 
-from agent.errors import AgentError, NotRunning
+from agent.errors import AgentError, NotLetIn, NotRunning
+from agent.places import SYSTEM_CONTROL
 
 _LONGEST_ANSWER = 35.0
 _LONGEST_LOOK = 300.0
 
 
 class Client:
-    """Asks the agent behind `socket`. NotRunning where none answers; AgentError for a refusal."""
+    """Asks the agent behind `socket`. NotRunning where none answers; AgentError for a refusal.
+
+    NotLetIn where this user may not ask.
+    """
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -85,7 +89,7 @@ class Client:
                 for line in response.iter_lines():
                     yield msgspec.json.decode(line)
         except httpx.TransportError as error:
-            raise self._not_running(error) from error
+            raise self._no_answer(error) from error
 
     def _tell(self, target: str, what: str, **how: Any) -> Any:
         return self._ask("POST", f"/v1/targets/{target}/{what}", how)
@@ -104,7 +108,7 @@ class Client:
         try:
             response = self._http.request(method, path, json=body, params=query, timeout=timeout)
         except httpx.TransportError as error:
-            raise self._not_running(error) from error
+            raise self._no_answer(error) from error
         self._check(response)
         return response.json() if response.content else None
 
@@ -116,13 +120,15 @@ class Client:
                 detail = response.text
             raise AgentError(str(detail))
 
-    def _not_running(self, error: Exception) -> NotRunning:
+    def _no_answer(self, error: Exception) -> AgentError:
         if isinstance(error.__cause__, PermissionError) or "Permission denied" in str(error):
-            return NotRunning(
-                f"you may not open the control socket {self._socket}; become a member of its group,"
-                " or use sudo"
+            return NotLetIn(
+                f"you may not open the control socket {self._socket}; use sudo, or become a member"
+                " of its group"
             )
+        system = self._socket == SYSTEM_CONTROL
+        start = "systemctl start gitops-agent" if system else "gitops-agent run"
         return NotRunning(
-            f"no agent answers on {self._socket} ({error}); start one with `gitops-agent run`, or"
-            " name its configuration with --config"
+            f"no agent answers on {self._socket} ({error}); start one with `{start}`, or name its"
+            " configuration with --config"
         )

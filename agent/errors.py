@@ -44,6 +44,10 @@ class NotRunning(AgentError):
     exit = Exit.NOT_RUNNING
 
 
+class NotLetIn(AgentError):
+    """An agent may run, but not everybody may ask it."""
+
+
 class UnknownTarget(AgentError):
     """The configuration has no such target; the message names those that it has."""
 

@@ -140,7 +140,10 @@ class _Readers:
     def _credential(self, name: str) -> Path:
         if "/" in name or name in ("", ".", ".."):
             raise ValueError(f"{name!r} cannot be a credential's name")
-        found = [path for path in self._places.credential(name) if path.is_file()]
+        try:
+            found = [path for path in self._places.credential(name) if path.is_file()]
+        except PermissionError:
+            raise ValueError(f"credential {name} is for root and its service; use sudo") from None
         if not found:
             raise ValueError(
                 f"credential {name} was not passed by systemd; put it into a file {name} of the"

@@ -56,7 +56,7 @@ def _look(file: Path, url: str | None, token: str | None) -> Iterator[Finding]:
         with Client(config.control_socket(file, base.environ)) as client:
             status, found = client.status(), client.doctor(url)
     except NotRunning as error:
-        yield wrong("agent", f"{error}", "`systemctl status gitops-agent`, or `gitops-agent run`")
+        yield wrong("agent", f"{error}", "`systemctl status gitops-agent` says why a service ended")
         yield from _without_agent(file, url, token)
         return
     for one in msgspec.convert(found, list[Finding]):
