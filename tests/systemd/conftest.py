@@ -1,0 +1,68 @@
+"""One machine for all of these tests, on which the newcomer's page was followed to its end."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.systemd.machine import CHECKOUT, Machine, NoMachine, booted
+
+PAGE = CHECKOUT / "docs" / "install.md"
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# GitHub, in the machine itself: a host of that name that gives out a repository by ssh.
+GITHUB = """
+echo '127.0.0.1 github.com deploy.example.org' >> /etc/hosts
+rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
+printf '[global]\\nno-index = true\\nfind-links = /wheels\\n' > /etc/pip.conf
+useradd --create-home --shell /usr/bin/git-shell git
+git init --quiet --bare --initial-branch=main /home/git/acme/shop.git
+install -d -m 0700 /home/git/.ssh /root/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+cp /root/.ssh/id_ed25519.pub /home/git/.ssh/authorized_keys
+chown -R git: /home/git
+systemctl --quiet start ssh
+ssh-keyscan github.com > /root/.ssh/known_hosts 2>/dev/null
+git config --global user.name Ada
+git config --global user.email ada@example.org
+git clone --quiet git@github.com:acme/shop.git /root/shop 2>/dev/null
+cd /root/shop
+git checkout --quiet -b main
+echo 1 > n; git add n; git commit --quiet -m one; git push --quiet origin main 2>/dev/null
+"""
+CERTIFICATE = """
+live=/etc/letsencrypt/live/deploy.example.org
+mkdir -p $live
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=deploy.example.org \
+    -addext subjectAltName=DNS:deploy.example.org \
+    -keyout $live/privkey.pem -out $live/fullchain.pem 2>/dev/null
+"""
+DEPLOY_KEY = """
+cat /etc/gitops-agent/credentials/core/deploy-key.pub >> /home/git/.ssh/authorized_keys
+"""
+
+
+def blocks(language: str) -> list[str]:
+    """The page's blocks of code in `language`, in their order."""
+    return [text for kind, text in _BLOCK.findall(PAGE.read_text()) if kind == language]
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    try:
+        with booted() as one:
+            one.run(GITHUB)
+            one.run(CERTIFICATE)
+            yield one
+    except NoMachine as error:
+        pytest.skip(f"no systemd to boot here: {error}")
+
+
+@pytest.fixture(scope="session")
+def installed(machine: Machine) -> Machine:
+    """The machine after every command of docs/install.md, in its order."""
+    for block in blocks("sh"):
+        machine.run(block)
+        if "deploy-key.pub" in block:
+            machine.run(DEPLOY_KEY)
+    return machine
