@@ -21,7 +21,13 @@ import structlog
 
 from agent import health, hooks, plan
 from agent.cancel import Cancel
-from agent.errors import AgentError, GitFailed, JournalUnavailable, RevisionFault, Stopped
+from agent.errors import (
+    AgentError,
+    GitFailed,
+    JournalUnavailable,
+    RevisionFault,
+    Stopped,
+)
 from agent.journal import Journal
 from agent.model import (
     GATES,
@@ -37,7 +43,8 @@ from agent.model import (
     Target,
 )
 from agent.output import Output
-from agent.runs import Runs
+from agent.runs import Runs, end_runs
+from agent.steps import Diverged, Steps
 
 log = structlog.get_logger()
 
@@ -59,6 +66,7 @@ class Trees(Protocol):
     def head(self) -> Revision | None: ...
     def find_built(self, revision: Revision) -> bool: ...
     def prepare(self, revision: Revision, deployment: str, cancel: Cancel) -> str: ...
+    def take_up(self, revision: Revision, switched: bool, /) -> None: ...
     def switch(self) -> None: ...
     def give_up(self) -> None: ...
     def take_down(self) -> None: ...
@@ -81,7 +89,7 @@ class Synced:
 
 
 class Attempt:
-    """One deployment. `run` is called once; `cancel` from any thread."""
+    """One deployment. `run` or `go_on` is called once; `cancel` from any thread."""
 
     def __init__(
         self,
@@ -95,6 +103,7 @@ class Attempt:
         task: plan.Task,
         deployment: Deployment,
     ) -> None:
+        """Its steps, where it has some, were taken by an agent that died since."""
         self._journal = journal
         self._runs = runs
         self._stop = stop
@@ -107,7 +116,7 @@ class Attempt:
         self._tmp = state_dir / "tmp" / deployment.id
         self._place = state_dir / "runs" / deployment.id
         self._log = log.bind(target=target.name, deployment=deployment.id)
-        self._steps = 0
+        self._steps = Steps(journal, deployment, clock, self._log)
         self._lifetime = ExitStack()
         self._cancel = self._lifetime.enter_context(stop.child())
         self._canceling = threading.Lock()
@@ -131,6 +140,16 @@ class Attempt:
             "deployment.started", revision=one.revision, previous=one.previous,
             reason=one.reason.value, why=one.why, attempt=one.attempt, delivery=one.delivery,
         )  # fmt: skip
+        return self._see_through()
+
+    def go_on(self) -> Synced:
+        """Take up what an agent had begun that died: no step of it is taken twice."""
+        one = self._deployment
+        self._log.info("deployment.found_again", steps=len(one.steps))
+        return self._see_through()
+
+    def _see_through(self) -> Synced:
+        one, task = self._deployment, self._task
         self._tmp.mkdir(mode=0o750, parents=True, exist_ok=True)
         try:
             again = not isinstance(task, plan.Deploy)
@@ -139,6 +158,9 @@ class Attempt:
             if failure is None:
                 return self._finish(plan.ending_well(task, one), None)
             return self._finish(*self._give_up(failure))
+        except Diverged as error:
+            end_runs(self._place, one.id)
+            return self._finish(*self._give_up(Failure("agent.toml", str(error), interrupted=True)))
         finally:
             self._lifetime.close()
             for folder in (self._tmp, self._place):
@@ -228,7 +250,7 @@ class Attempt:
             return Failure("changed files", str(error), temporary=True)
         for stage in GATES[1:] if built else GATES:
             if stage is Stage.ACTIVATE and self._trees.atomic:
-                failure = self._tree_step(f"switch to {revision[:12]}", self._switch)
+                failure = self._switch(revision)
             failure = failure or self._run_stage(stage, situation, deadline)
             if failure:
                 return failure
@@ -239,18 +261,24 @@ class Attempt:
         return None
 
     def _prepare(self, revision: Revision) -> Failure | None:
-        verb = "stage" if self._trees.atomic else "check out"
+        name = f"{'stage' if self._trees.atomic else 'check out'} {revision[:12]}"
+        if self._steps.has_passed(self._steps.taken + 1):
+            self._trees.take_up(revision, self._steps.has(_switching(revision)))
         return self._tree_step(
-            f"{verb} {revision[:12]}",
-            lambda: self._trees.prepare(revision, self._deployment.id, self._cancel),
+            name, lambda: self._trees.prepare(revision, self._deployment.id, self._cancel)
         )
 
-    def _switch(self) -> str:
-        self._trees.switch()
-        return ""
+    def _switch(self, revision: Revision) -> Failure | None:
+        def work() -> str:
+            self._trees.switch()
+            return ""
+
+        return self._tree_step(_switching(revision), work)
 
     def _tree_step(self, name: str, work: Callable[[], str]) -> Failure | None:
-        step = self._begin_step("tree", name)
+        step = self._steps.begin("tree", name)
+        if self._steps.has_passed(step):
+            return None
         try:
             note = work()
         except Stopped as error:
@@ -263,9 +291,9 @@ class Attempt:
             # The host's fault and not the revision's: a full disk, a lock, missing rights.
             failure = Failure(name, str(error), temporary=True)
         else:
-            self._end_step(step, f"ok; {note}" if note else "ok")
+            self._steps.end(step, f"ok; {note}" if note else "ok")
             return None
-        self._end_step(step, "interrupted" if failure.interrupted else failure.cause)
+        self._steps.end(step, "interrupted" if failure.interrupted else failure.cause)
         return failure
 
     def _ended(self, step: str, cause: str) -> Failure:
@@ -280,7 +308,8 @@ class Attempt:
         tmp = self._tmp / "tmp"
         tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
         changed = self._tmp / "changed-files"
-        self._trees.list_changed(previous, revision, changed)
+        if not self._steps.has_passed(self._steps.taken):
+            self._trees.list_changed(previous, revision, changed)
         return hooks.Situation(
             deployment=self._deployment.id,
             target=self._target,
@@ -319,12 +348,14 @@ class Attempt:
 
     def _watch_health(self, deadline: float) -> Failure | None:
         assert self._target.verify
-        step, name = self._begin_step(Stage.VERIFY.value, "url"), "verify url"
+        step, name = self._steps.begin(Stage.VERIFY.value, "url"), "verify url"
+        if self._steps.has_passed(step):
+            return None
         with Output.at(self._log_path(step, Stage.VERIFY, "url")) as output:
             wrong = health.watch(
                 self._target.verify, deadline - time.monotonic(), self._cancel, output.line
             )
-        self._end_step(step, wrong or "ok")
+        self._steps.end(step, wrong or "ok")
         if wrong and self._cancel.is_set:
             return self._ended(name, "the agent is stopping")
         return Failure(name, wrong) if wrong else None
@@ -332,10 +363,12 @@ class Attempt:
     def _run_hook(
         self, command: hooks.Command, stage: Stage, name: str, timeout: float
     ) -> hooks.Result:
-        step = self._begin_step(stage.value, name)
+        step = self._steps.begin(stage.value, name)
+        if self._steps.has_passed(step):
+            return hooks.Result()
         path = self._log_path(step, stage, name)
         result = self._runs.run(command, path, self._place, self._cancel, timeout=timeout)
-        self._end_step(
+        self._steps.end(
             step, self._ended(name, str(result)).cause if result.canceled else str(result)
         )
         return result
@@ -362,15 +395,6 @@ class Attempt:
                 left = deadline - time.monotonic()
                 self._run_hook(hooks.command(hook, situation), stage, hook.name, left)
 
-    # ---- steps ------------------------------------------------------------------------------
 
-    def _begin_step(self, stage: str, name: str) -> int:
-        self._steps += 1
-        self._journal.step_begins(self._deployment.id, self._steps, stage, name, self._clock())
-        self._log.info("step.started", n=self._steps, stage=stage, name=name)
-        return self._steps
-
-    def _end_step(self, n: int, result: str) -> None:
-        self._journal.step_ends(self._deployment.id, n, result, self._clock())
-        tell = self._log.info if result.startswith("ok") else self._log.warning
-        tell("step.finished", n=n, result=result)
+def _switching(revision: Revision) -> str:
+    return f"switch to {revision[:12]}"

@@ -95,6 +95,10 @@ class InPlace:
             found += [f"its .git was damaged and made anew, the old one is {self._work.rebuilt}"]
         return "; ".join(found)
 
+    def take_up(self, _revision: Revision, _switched: bool, /) -> None:
+        """As after `prepare`, which an agent that died has done."""
+        self.moved = True
+
     def switch(self) -> None:
         """Nothing: it is live already."""
 

@@ -28,7 +28,7 @@ from agent.notices import Happening
 from agent.outbox import TABLES, Outbox
 from agent.plan import Ending
 from agent.records import Records
-from agent.rows import sound, to_deployment
+from agent.rows import sound, steps, to_deployment
 
 T = TypeVar("T")
 
@@ -294,23 +294,30 @@ class Journal(Records):
             )
         )
 
-    def recover(self, now: float) -> list[str]:
-        """At start: what was running when the agent died was interrupted. Gives those ids."""
+    def unfinished(self) -> list[Deployment]:
+        """At start: what was running when the agent died, with its steps."""
 
-        return self._do(lambda db: self._interrupt(db, now, None))
+        def work(db: sqlite3.Connection) -> list[Deployment]:
+            rows = db.execute("SELECT * FROM deployments WHERE ended_at IS NULL")
+            found = list(sound(db, "deployments", rows, to_deployment))
+            return [replace(one, steps=steps(db, one.id)) for one in found]
 
-    def _interrupt(self, db: sqlite3.Connection, now: float, target: str | None) -> list[str]:
-        """Close what was left open, of one target or of all; gives the deployments' ids."""
+        return self._do(work)
+
+    def interrupt(self, target: str, now: float) -> None:
+        """What was running on `target` when the agent died is not gone on with."""
+        self._do(lambda db: self._interrupt(db, now, target))
+
+    def _interrupt(self, db: sqlite3.Connection, now: float, target: str) -> None:
+        """Close what was left open of a target."""
         rows = db.execute(
-            "SELECT * FROM deployments WHERE ended_at IS NULL AND target = coalesce(?, target)",
-            (target,),
+            "SELECT * FROM deployments WHERE ended_at IS NULL AND target = ?", (target,)
         )
         left = list(sound(db, "deployments", rows, to_deployment))
         for one in left:
             _close(db, one, now)
             if one.outcome is None:
                 self.outbox.add(db, Happening(one, Outcome.INTERRUPTED), now)
-        return [one.id for one in left]
 
     # ---- what a person says -----------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from agent.model import (
+    GATES,
     Condition,
     Deployment,
     Failure,
@@ -154,6 +155,18 @@ class Nothing:
 
 Task = Deploy | Restore | RollBack
 Verdict = Task | Nothing
+
+
+def can_go_on(one: Deployment) -> bool:
+    """Whether a deployment whose agent died can be gone on with, if its last hook is found again.
+
+    On the way forward, with every step before that hook gone well; else it is begun anew.
+    """
+    if not one.steps or one.outcome or one.reason is Reason.ROLLBACK:
+        return False
+    *before, last = one.steps
+    well = all((step.result or "").startswith("ok") for step in before)
+    return well and last.ended_at is None and last.stage in GATES
 
 
 def decide(

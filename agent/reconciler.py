@@ -10,8 +10,9 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -36,7 +37,7 @@ from agent.model import (
     Target,
 )
 from agent.releases import Releases
-from agent.runs import Runs, end_runs
+from agent.runs import Runs, end_runs, is_found
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -64,6 +65,7 @@ class Reconciler:
         self._targets: Mapping[str, Target] = {}
         self._running: dict[str, Attempt] = {}
         self._noted: dict[str, plan.Nothing] = {}
+        self._unfinished: dict[str, Deployment] = {}
 
     def track(self, targets: Mapping[str, Target]) -> None:
         """The targets there are, from a configuration that was read (again)."""
@@ -72,15 +74,23 @@ class Reconciler:
 
     def repair(self) -> None:
         """At start: end what a killed agent left running, and take up its half-done work."""
-        now = self._clock()
-        for deployment in self._journal.recover(now):
-            ended = end_runs(self._state_dir / "runs" / deployment, deployment)
-            log.warning("deployment.interrupted", deployment=deployment, ended=ended)
-            for folder in ("runs", "tmp"):
-                shutil.rmtree(self._state_dir / folder / deployment, ignore_errors=True)
+        for one in self._journal.unfinished():
+            target, place = self._targets.get(one.target), self._state_dir / "runs" / one.id
+            if target and plan.can_go_on(one) and is_found(place):
+                self._unfinished[one.target] = one
+            else:
+                self._interrupt(one, place)
         for target in self._targets.values():
             if self._journal.state(target.name).condition == "moving":
                 self._trees(target).repair()
+
+    def _interrupt(self, one: Deployment, place: Path) -> None:
+        # A success or failure hook changes nothing any more; it may go on to its own end.
+        ended = 0 if one.outcome else end_runs(place, one.id)
+        self._journal.interrupt(one.target, self._clock())
+        log.warning("deployment.interrupted", deployment=one.id, ended=ended)
+        for folder in (place, self._state_dir / "tmp" / one.id):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def tidy(self) -> None:
         """Have git pack mirrors and trees where that is worth it. Safe beside everything else."""
@@ -102,6 +112,9 @@ class Reconciler:
         if target is None:
             return Synced("error", "no such target any more")
         try:
+            if target.name in self._unfinished:
+                async with self._slots:
+                    await self._in_thread(lambda: self._go_on(target))
             if request.reason is not Reason.ROLLBACK:
                 await self._look(target, request, superseded)
             verdict = await self._looks.in_thread(lambda: self._decide(target, request))
@@ -206,13 +219,26 @@ class Reconciler:
         task = self._decide(target, request)
         if isinstance(task, plan.Nothing):
             return self._leave(request, task)
+        one = self._new_deployment(target, request, task)
+        with self._attempt(target, task, one) as attempt:
+            return attempt.run(request)
+
+    def _go_on(self, target: Target) -> None:
+        """Take up the deployment that was found at the start. In a thread of its own."""
+        one = self._unfinished.pop(target.name)
+        task = plan.Deploy(one.revision, one.attempt, one.why)
+        with self._attempt(target, task, one) as attempt:
+            attempt.go_on()
+
+    @contextmanager
+    def _attempt(self, target: Target, task: plan.Task, one: Deployment) -> Iterator[Attempt]:
         attempt = Attempt(
             self._journal, self._runs, self._state_dir, self._cancel, self._clock, target,
-            self._trees(target), task, self._new_deployment(target, request, task),
+            self._trees(target), task, one,
         )  # fmt: skip
         self._running[target.name] = attempt
         try:
-            return attempt.run(request)
+            yield attempt
         finally:
             del self._running[target.name]
 

@@ -98,6 +98,12 @@ class Releases:
         self._link_shared()
         return how
 
+    def take_up(self, revision: Revision, switched: bool, /) -> None:
+        """As after `prepare`, and `switch` too where it is `switched`, by an agent that died."""
+        self._name = (switched and self._live_name()) or self._free_name(revision)
+        self._fresh = True
+        self.moved = switched
+
     def _make(self, revision: Revision, cancel: Cancel) -> str:
         tree = PlainTree(self._mirror, self.tree, self._folder() / "index")
         old = None if self.tree.exists() else self._take_spare()

@@ -222,6 +222,11 @@ class _Spawner:
 # ---- what a dead agent's hooks have left ----------------------------------------------------
 
 
+def is_found(place: Path) -> bool:
+    """Whether the files of a run are in `place`."""
+    return any(place.glob("*.lifeline"))
+
+
 def end_runs(place: Path, deployment: str) -> int:
     """End the hooks of a deployment that still run, with all they started; gives how many.
 

@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
     def _start(self) -> None:
         self.inbox = Inbox(Path(self._folder.name))
         self.journal = Journal(Path(self._folder.name))
-        self.journal.recover(0.0)
+        self.journal.interrupt("shop", 0.0)
         self.worker = Worker(Syncs(self.journal, self.world, self.counted), self.journal)
 
     def _crash(self) -> None:

@@ -129,14 +129,16 @@ def test_what_was_running_is_interrupted(journal: Journal) -> None:
     journal.conclude(
         deployment("e1", "other"), Ending(Outcome.DEPLOYED, Condition.SETTLED, B, ""), 2.0
     )
-    assert sorted(journal.recover(5.0)) == ["d1", "e1"]
+    assert sorted(one.id for one in journal.unfinished()) == ["d1", "e1"]
+    journal.interrupt("shop", 5.0)
+    journal.interrupt("other", 5.0)
     one, other = journal.deployment("d1").result(), journal.deployment("e1").result()
     assert one
     assert other
     assert (one.outcome, one.steps[0].result) == (Outcome.INTERRUPTED, "interrupted")
     assert other.outcome is Outcome.DEPLOYED
     assert journal.state("shop").condition is Condition.MOVING
-    assert journal.recover(6.0) == []
+    assert journal.unfinished() == []
 
 
 def test_a_deployment_is_found_by_a_part_of_its_id_that_is_one_only(journal: Journal) -> None:

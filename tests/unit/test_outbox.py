@@ -51,7 +51,7 @@ def test_it_is_there_after_a_restart(journal: Journal, tmp_path: Path) -> None:
 
 def test_a_crash_is_told_to_who_wants_everything(journal: Journal) -> None:
     journal.begin(deployment("d1"), WISH, clears_holds=True)
-    journal.recover(9.0)
+    journal.interrupt("shop", 9.0)
     assert waiting(journal, "ops") == []
     assert waiting(journal, "github") == [("d1", None), ("d1", Outcome.INTERRUPTED)]
 

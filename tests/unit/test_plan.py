@@ -1,5 +1,6 @@
 """Every decision, as a table of cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from agent.model import (
     Push,
     Reason,
     Retry,
+    Step,
     SyncRequest,
     Target,
     TargetState,
@@ -346,3 +348,31 @@ def test_targets_of_one_repository_and_interval_are_polled_together() -> None:
         (URL, 180.0): ("shop", "copy"),
         (URL, 600.0): ("slow",),
     }
+
+
+# ---- going on after a crash -------------------------------------------------------------------
+
+TREE = Step(1, "tree", "check out aaaaaaaaaaaa", 1.0, 2.0, "ok; brought forward")
+BUILT = Step(2, "build", "install", 2.0, 3.0, "ok")
+RUNS = Step(3, "activate", "restart", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason", "outcome", "can"),
+    [
+        ((TREE, BUILT, RUNS), Reason.PUSH, None, True),
+        ((TREE, replace(RUNS, n=2)), Reason.START, None, True),
+        ((), Reason.PUSH, None, False),
+        ((replace(TREE, ended_at=None, result=None),), Reason.PUSH, None, False),
+        ((TREE, BUILT), Reason.PUSH, None, False),
+        ((TREE, replace(BUILT, result="exit 3"), RUNS), Reason.PUSH, None, False),
+        ((TREE, BUILT, RUNS), Reason.ROLLBACK, None, False),
+        ((TREE, BUILT, replace(RUNS, stage="success")), Reason.PUSH, None, False),
+        ((TREE, BUILT, RUNS), Reason.PUSH, Outcome.DEPLOYED, False),
+    ],
+)
+def test_what_can_be_gone_on_with(
+    steps: tuple[Step, ...], reason: Reason, outcome: Outcome | None, can: bool
+) -> None:
+    one = Deployment("d1", "shop", A, None, reason, "", 1, 1.0, outcome=outcome, steps=steps)
+    assert plan.can_go_on(one) is can
