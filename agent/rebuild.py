@@ -17,7 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from agent.errors import GitFailed
+from agent.acl import keep_to_owner
+from agent.errors import AgentError, GitFailed
 from agent.model import REVISION, Revision
 from agent.repository import check, discard_damaged, git
 
@@ -69,12 +70,26 @@ def rebuild(tree: Path, supplies: Supplies, because: GitFailed) -> Path:
 def finish_swap(tree: Path) -> Path:
     """Put the new .git in place and the old one into it; also what a crash left of that to do."""
     git_dir, new, aside = tree / ".git", tree / _BESIDE, tree / _ASIDE
-    if new.exists() and not git_dir.exists():
+    if is_ours(new) and not git_dir.exists():
         new.rename(git_dir)
     kept = git_dir / time.strftime("damaged-%Y%m%d-%H%M%S", time.gmtime())
     if aside.exists() and git_dir.exists():
         aside.rename(kept)
     return kept
+
+
+def is_ours(git_dir: Path) -> bool:
+    """Whether it is there; AgentError where somebody else made it, for git would do as it says."""
+    try:
+        owner = git_dir.lstat().st_uid
+    except FileNotFoundError:
+        return False
+    if owner != os.geteuid():
+        raise AgentError(
+            f"{git_dir} belongs to somebody else than the agent, and may tell git to run anything;"
+            f" look at it, then `chown -R {os.geteuid()} {git_dir}` or move it away"
+        )
+    return True
 
 
 # ---- what the new one is made of -----------------------------------------------------------
@@ -100,6 +115,7 @@ def _create(new: Path, supplies: Supplies, old: Path) -> None:
 
 def _init(folder: Path, like: Revision) -> None:
     folder.mkdir()
+    keep_to_owner(folder)
     names = "--object-format=" + ("sha1" if len(like) == 40 else "sha256")
     git(
         ["init", "--quiet", "--bare", "--template=", f"--initial-branch={_NOTHING}", names],

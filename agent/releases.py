@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from agent.acl import make_folder
 from agent.cancel import Cancel
 from agent.difference import NotWorthIt
 from agent.errors import AgentError, RevisionFault
@@ -92,7 +93,7 @@ class Releases:
         """A tree of exactly `revision` that is not live yet; gives how it was made."""
         self._name = self._free_name(revision)
         self._fresh = True
-        self._releases.mkdir(parents=True, exist_ok=True)
+        make_folder(self._releases)
         self._folder().mkdir(mode=0o750, parents=True, exist_ok=True)
         how = self._make(revision, cancel)
         self._link_shared()
@@ -156,7 +157,7 @@ class Releases:
         """Links to what all releases share, in the place of what the revision has there."""
         if not self._target.shared:
             return
-        self._shared.mkdir(exist_ok=True)
+        make_folder(self._shared)
         with Inside(self.tree) as inside:
             for entry in self._target.shared:
                 try:

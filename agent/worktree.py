@@ -9,10 +9,11 @@ from pathlib import Path
 import structlog
 
 from agent import repository
+from agent.acl import keep_to_owner
 from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import REVISION, Revision
-from agent.rebuild import Supplies, finish_swap, rebuild
+from agent.rebuild import Supplies, finish_swap, is_ours, rebuild
 from agent.repository import TIDY, check_revision, clear_locks, discard_damaged, is_damaged
 
 log = structlog.get_logger()
@@ -82,11 +83,14 @@ class WorkTree:
             raise
 
     def exists(self) -> bool:
-        return self._dir.exists()
+        return is_ours(self._dir)
 
     def create(self, url: str, revision: Revision) -> None:
         """An empty clone for `revision`, in which a person finds the remote by its usual name."""
         self.path.mkdir(parents=True, exist_ok=True)
+        git_dir = self.path / ".git"
+        git_dir.mkdir(exist_ok=True)
+        keep_to_owner(git_dir)
         algorithm = "--object-format=" + ("sha1" if len(revision) == 40 else "sha256")
         repository.git(
             ["init", "--quiet", "--template=", algorithm, "--", str(self.path)], cwd=self.path
