@@ -25,6 +25,7 @@ from agent.errors import (
     AgentError,
     GitFailed,
     JournalUnavailable,
+    LeftRunning,
     RevisionFault,
     Stopped,
 )
@@ -151,6 +152,7 @@ class Attempt:
     def _see_through(self) -> Synced:
         one, task = self._deployment, self._task
         self._tmp.mkdir(mode=0o750, parents=True, exist_ok=True)
+        kept = False
         try:
             again = not isinstance(task, plan.Deploy)
             failure = self._bring(one.revision, one.previous, one.reason, again=again)
@@ -158,12 +160,15 @@ class Attempt:
             if failure is None:
                 return self._finish(plan.ending_well(task, one), None)
             return self._finish(*self._give_up(failure))
+        except LeftRunning:
+            kept = True
+            raise
         except Diverged as error:
             end_runs(self._place, one.id)
             return self._finish(*self._give_up(Failure("agent.toml", str(error), interrupted=True)))
         finally:
             self._lifetime.close()
-            for folder in (self._tmp, self._place):
+            for folder in () if kept else (self._tmp, self._place):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _last_word(self, failure: Failure | None) -> Failure | None:

@@ -29,11 +29,21 @@ def own() -> Path | None:
     return Path(point + path) if path and point else None
 
 
+def pass_on(folder: Path, controllers: tuple[str, ...]) -> None:
+    """Have these controllers in the groups below `folder`, in which no process is."""
+    try:
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{one}" for one in controllers))
+    except OSError as error:
+        raise Unlimited(f"{' and '.join(controllers)}: {error.strerror}") from None
+
+
 class Cgroup:
     """One group, from `make` to `remove`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._limits: list[tuple[str, str, str]] = []
+        """The key in agent.toml of each that is set; the file and the event that count it."""
 
     @classmethod
     def make(cls, parent: Path | None, name: str) -> "Cgroup | None":
@@ -52,8 +62,21 @@ class Cgroup:
             return None
         return one
 
-    def limit(self, file: str, value: str) -> None:
-        """Set such as `memory.max`. Unlimited where the controller is not there."""
+    def limit_memory(self, most: int) -> None:
+        """At `most` bytes, swap included, the kernel ends the whole group, not one of it."""
+        self._set("memory.max", str(most))
+        with suppress(Unlimited):
+            self._set("memory.swap.max", "0")
+        self._set("memory.oom.group", "1")
+        self._limits.append(("memory_max", "memory.events", "oom_kill"))
+
+    def limit_tasks(self, most: int) -> None:
+        """With `most` processes and threads, no fork succeeds."""
+        self._set("pids.max", str(most))
+        self._limits.append(("tasks_max", "pids.events", "max"))
+
+    def _set(self, file: str, value: str) -> None:
+        """Write into one of its files. Unlimited where the controller is not there."""
         try:
             (self.folder / file).write_text(value)
         except OSError as error:
@@ -71,8 +94,15 @@ class Cgroup:
                 found.update(map(int, (folder / "cgroup.procs").read_text().split()))
         return found
 
-    def events(self, file: str) -> dict[str, int]:
-        """What `cgroup.events`, `memory.events` or the like counts; nothing where it is not."""
+    def over(self) -> str | None:
+        """Which limit was run into, by its key in agent.toml."""
+        for key, file, event in self._limits:
+            if self._events(file).get(event):
+                return key
+        return None
+
+    def _events(self, file: str) -> dict[str, int]:
+        """What that file counts; nothing where it is not there."""
         with suppress(OSError):
             words = (self.folder / file).read_text().split()
             return dict(zip(words[::2], map(int, words[1::2]), strict=True))

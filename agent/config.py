@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agent import kinds, sinks
+from agent import kinds, rights, sinks
 from agent.errors import ConfigError
 from agent.kinds import (
+    HOOK_TIMEOUT,
+    MAIN,
     NAME,
     Argv,
     Bind,
@@ -29,9 +31,11 @@ from agent.kinds import (
     Place,
     Provider,
     Repo,
+    Size,
     TokenHash,
     TreePath,
     TrustedProxies,
+    UserName,
     WebhookSecrets,
     WebUrl,
 )
@@ -39,6 +43,7 @@ from agent.model import (
     Entrance,
     GitAccess,
     Hook,
+    Rights,
     Secret,
     Stage,
     Strategy,
@@ -61,6 +66,8 @@ class Settings:
     hooks_dir: Path
     control_socket: Path
     feed_socket: Path
+    hooks_socket: Path | None
+    """Where the hook runner is asked, where there is one."""
     parallel: int
     history: float
     drain: float
@@ -87,7 +94,6 @@ class Settings:
                 yield from (one for one in found if isinstance(one, Secret))
 
 
-MAIN = Branch("main")
 HISTORY = Duration(90 * 86400.0)
 
 
@@ -143,8 +149,11 @@ class _Hook:
     run: Argv
     name: Name | None = None
     stage: Stage = Stage.ACTIVATE
-    timeout: Duration = Duration(300.0)
+    timeout: Duration = HOOK_TIMEOUT
     env: Environment = field(default_factory=lambda: Environment({}))
+    user: UserName | None = None
+    memory_max: Size | None = None
+    tasks_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,9 @@ class _Target:
     timeout: Duration = Duration(1800.0)
     poll: _TargetPoll | None = None
     git: _Git = _Git()
+    user: UserName | None = None
+    memory_max: Size | None = None
+    tasks_max: int | None = None
     verify: _Verify | None = None
     hooks: tuple[_Hook, ...] = ()
 
@@ -205,6 +217,7 @@ def load(path: Path, environ: Mapping[str, str], *, apart: bool = False) -> Sett
     faults += _shared_paths(document, places)
     faults += bad_names(document)
     faults += _only_for_releases(document)
+    faults += rights.faults(document, places)
     faults += of_sinks
     if isinstance(document.get("targets", {}), dict) and not document.get("targets"):
         faults.append("targets: there is none; add a [targets.NAME] table with repo and path")
@@ -234,6 +247,7 @@ def _settings(file: _File, places: Places, tables: Mapping[str, sinks.Table]) ->
         hooks_dir=places.hooks_dir,
         control_socket=places.control_socket,
         feed_socket=places.feed_socket,
+        hooks_socket=places.hooks_socket,
         parallel=file.parallel,
         history=file.history,
         drain=file.drain,
@@ -267,16 +281,24 @@ def _target(name: str, one: _Target, poll: _Poll) -> Target:
         poll=(one.poll or poll).interval.seconds,
         timeout=one.timeout,
         access=GitAccess(git.token, git.username, git.ssh_key, git.known_hosts),
-        hooks=tuple(
-            Hook(hook.name or Path(hook.run[0]).name, hook.stage, hook.run, hook.timeout, hook.env)
-            for hook in one.hooks
-        ),
+        hooks=tuple(_hook(hook, one) for hook in one.hooks),
         strategy=one.strategy,
         shared=one.shared,
         keep=one.keep,
         reuse=one.reuse,
         verify=_verify(one.verify),
     )
+
+
+def _hook(hook: _Hook, target: _Target) -> Hook:
+    return Hook(
+        hook.name or Path(hook.run[0]).name, hook.stage, hook.run, hook.timeout, hook.env,
+        Rights(
+            hook.user or target.user,
+            hook.memory_max or target.memory_max,
+            hook.tasks_max or target.tasks_max,
+        ),
+    )  # fmt: skip
 
 
 def _verify(one: _Verify | None) -> Verify | None:

@@ -82,3 +82,7 @@ class RevisionFault(AgentError):
 
 class Stopped(AgentError):
     """The work was ended because the agent is stopping."""
+
+
+class LeftRunning(Stopped):
+    """The agent is stopping, and a hook goes on without it, for the next start to find."""

@@ -44,6 +44,8 @@ class Command:
     timeout: float
     """Seconds until SIGTERM."""
     deployment: str
+    number: int = 0
+    """Which of its target's hooks it is, counted from 0."""
 
 
 def command(hook: Hook, situation: Situation) -> Command:
@@ -72,7 +74,10 @@ def command(hook: Hook, situation: Situation) -> Command:
     program, *arguments = hook.run
     if program.startswith("./"):
         program = str(situation.tree / program)
-    return Command((program, *arguments), env, situation.tree, hook.timeout, situation.deployment)
+    return Command(
+        (program, *arguments), env, situation.tree, hook.timeout, situation.deployment,
+        situation.target.hooks.index(hook),
+    )  # fmt: skip
 
 
 def home() -> str:
@@ -99,10 +104,12 @@ class Result:
     canceled: bool = False
     left: int = 0
     """Processes that it left running, which were ended."""
+    over: str | None = None
+    """Which of its limits it ran into on the way, by its key in agent.toml."""
 
     @property
     def ok(self) -> bool:
-        return self == Result(left=self.left)
+        return self == Result(left=self.left, over=self.over)
 
     @property
     def temporary(self) -> bool:
@@ -110,6 +117,9 @@ class Result:
         return self.exit == EX_TEMPFAIL or self.lost is not None
 
     def __str__(self) -> str:
+        return f"{self._ending()}; it ran into its {self.over}" if self.over else self._ending()
+
+    def _ending(self) -> str:
         if self.not_started:
             return f"could not be started: {self.not_started}"
         if self.lost:

@@ -5,18 +5,20 @@ Doing it again changes nothing, and says so.
 """
 
 import os
+import pwd
 import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from agent import __version__, config, installation, toml
+from agent import __version__, acl, config, installation, toml
 from agent.client import Client
 from agent.errors import AgentError, ConfigError
-from agent.installation import LINK, UNITS, USER, File
-from agent.places import SYSTEM_CONFIG, SYSTEM_CONTROL, SYSTEM_CREDENTIALS, Places
+from agent.installation import HOOKS, LINKS, UNITS, File, LetIn
+from agent.places import SYSTEM_CONFIG, SYSTEM_CONTROL, SYSTEM_CREDENTIALS, SYSTEM_USER, Places
 
 Say = Callable[[str], None]
 _RUNNING = Path("/run/systemd/system")
@@ -43,36 +45,40 @@ class Installer:
         why_not = installation.why_not_from(program) or _why_not_trusted(program)
         if why_not:
             raise AgentError(why_not)
-        self._link(program)
+        for link in LINKS:
+            self._link(link, program.with_name(link.name))
         self._write(installation.system_files())
         self._write_drop_ins(environ)
         self._run("systemd-sysusers", "/etc/sysusers.d/gitops-agent.conf")
         self._run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/gitops-agent.conf")
         self._write(_operators_files())
         self._make_paths(environ)
+        self._let_in(environ)
         if not _RUNNING.exists():
             self._say("systemd does not run here: the units start at the next boot")
             self._run("systemctl", "enable", "--quiet", *installation.units())
             return ()
         self._run("systemctl", "daemon-reload")
+        # Whether there is a hook runner decides what agent.toml may say.
+        self._run("systemctl", "start", HOOKS)
         faults = () if self._dry else _faults(environ)
         if not faults:
             self._start()
         return faults
 
-    def _link(self, program: Path) -> None:
+    def _link(self, link: Path, program: Path) -> None:
         """The command, and what the units start, where everybody looks for it."""
-        if program.parent in (LINK.parent, Path("/usr/bin")):
+        if program.parent in (link.parent, Path("/usr/bin")):
             return
-        if LINK.is_symlink() and LINK.readlink() == program:
-            self._say(f"same     {LINK}")
+        if link.is_symlink() and link.readlink() == program:
+            self._say(f"same     {link}")
             return
-        if LINK.exists() and not LINK.is_symlink():
-            raise AgentError(f"{LINK} is there and is no link of ours; move it away")
-        self._note("link", LINK, f"-> {program}")
+        if link.exists() and not link.is_symlink():
+            raise AgentError(f"{link} is there and is no link of ours; move it away")
+        self._note("link", link, f"-> {program}")
         if not self._dry:
-            LINK.unlink(missing_ok=True)
-            LINK.symlink_to(program)
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
 
     def _write(self, files: Iterable[File]) -> None:
         for file in files:
@@ -112,12 +118,32 @@ class Installer:
         for path in installation.target_paths(document, places):
             if path.exists():
                 if path.stat().st_uid == 0:
-                    self._say(f"note     {path} is root's: `chown -R {USER}: {path}`")
+                    self._say(f"note     {path} is root's: `chown -R {SYSTEM_USER}: {path}`")
                 continue
-            self._note("make", path, f"(owner {USER})")
+            self._note("make", path, f"(owner {SYSTEM_USER})")
             if not self._dry:
                 path.mkdir(mode=0o755, parents=True)
-                shutil.chown(path, USER, USER)
+                shutil.chown(path, SYSTEM_USER, SYSTEM_USER)
+
+    def _let_in(self, environ: Mapping[str, str]) -> None:
+        """Give the users of hooks their part of the targets' folders, where they have it not."""
+        document, places = _document(environ)
+        for one in installation.let_in(document, places):
+            # A user or a folder that is not there is told of as a fault, or in a dry run.
+            with suppress(KeyError, FileNotFoundError):
+                here, below = _by_uid(one.here), _by_uid(one.below)
+                if acl.let_in(one.path, here, below, sticky=one.sticky, dry=self._dry):
+                    self._say(f"let in   {one.path} {', '.join(one.here)}")
+                    self._say_of_old(one)
+
+    def _say_of_old(self, one: LetIn) -> None:
+        """Root does not go through a folder in which others may put links; a person decides."""
+        if any(one.path.iterdir()):
+            users = ",".join(f"u:{user}:rwX" for user in one.below)
+            self._say(
+                f"note     {one.path} is not empty; for hooks to write to what is in it already:"
+                f" `setfacl -R -m {users} -dm {users} {one.path}/FOLDER` (never .git)"
+            )
 
     def _start(self) -> None:
         """Start what is not running; start again only what changed."""
@@ -147,8 +173,8 @@ class Installer:
         for file in (*drop_ins, *installation.system_files()):
             if file.path.exists():
                 self._remove(file.path)
-        if LINK.is_symlink():
-            self._remove(LINK)
+        for link in filter(Path.is_symlink, LINKS):
+            self._remove(link)
         if _RUNNING.exists():
             self._run("systemctl", "daemon-reload")
         if purge:
@@ -219,6 +245,10 @@ def _operators_files() -> Iterable[File]:
     for file in installation.operators_files(secrets.token_urlsafe(32)):
         if new or not file.path.is_relative_to(SYSTEM_CREDENTIALS):
             yield file
+
+
+def _by_uid(users: Mapping[str, int]) -> dict[int, int]:
+    return {pwd.getpwnam(name).pw_uid: may for name, may in users.items()}
 
 
 def _is_there(file: File) -> bool:

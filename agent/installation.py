@@ -9,13 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.places import SYSTEM_CONFIG, SYSTEM_CREDENTIALS, SYSTEM_STATE, Places
+from agent.acl import ALL, READ
+from agent.model import Strategy
+from agent.places import (
+    SYSTEM_CONFIG,
+    SYSTEM_CREDENTIALS,
+    SYSTEM_HOOK_USER,
+    SYSTEM_STATE,
+    SYSTEM_USER,
+    Places,
+)
 
-USER = "gitops-agent"
-USERS = (USER, "gitops-agent-receiver")
+USERS = (SYSTEM_USER, "gitops-agent-receiver", SYSTEM_HOOK_USER)
 UNITS = Path("/etc/systemd/system")
-LINK = Path("/usr/local/bin/gitops-agent")
-STATE = (SYSTEM_STATE, Path("/var/lib/gitops-agent-receiver"))
+LINKS = (Path("/usr/local/bin/gitops-agent"), Path("/usr/local/bin/gitops-agent-hook-runner"))
+HOOKS = "gitops-agent-hooks.socket"
+STATE = (
+    SYSTEM_STATE,
+    Path("/var/lib/gitops-agent-receiver"),
+    Path("/var/lib/gitops-agent-hooks"),
+)
 SECRET = SYSTEM_CREDENTIALS / "receiver" / "github-webhook"
 
 _HERE = Path(__file__).parent
@@ -104,6 +117,39 @@ def drop_ins(document: Mapping[str, Any], places: Places) -> Iterator[File]:
         if elsewhere
         else "",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LetIn:
+    """Who is let into a target's folder, and what each may there and below (`acl`)."""
+
+    path: Path
+    here: Mapping[str, int]
+    below: Mapping[str, int]
+    sticky: bool
+
+
+def let_in(document: Mapping[str, Any], places: Places) -> Iterator[LetIn]:
+    """The users of each target's hooks, and the core into what they make; root is in anyway."""
+    targets = document.get("targets")
+    for table in targets.values() if isinstance(targets, dict) else ():
+        path = places.absolute(table.get("path")) if isinstance(table, dict) else None
+        users = _users(table) - {"root"} if path else None
+        if path and users:
+            releases = table.get("strategy") == Strategy.RELEASES
+            # A tree in place has its .git in this very folder: nobody may put another there.
+            yield LetIn(
+                path, dict.fromkeys(sorted(users), READ if releases else ALL),
+                dict.fromkeys([*sorted(users), SYSTEM_USER], ALL), sticky=not releases,
+            )  # fmt: skip
+
+
+def _users(target: Mapping[str, Any]) -> set[str]:
+    """Whom the hooks of a target run as, as far as agent.toml says so without a fault."""
+    hooks = target.get("hooks")
+    tables = [one for one in hooks if isinstance(one, dict)] if isinstance(hooks, list) else []
+    users = {one.get("user") or target.get("user") or SYSTEM_HOOK_USER for one in tables}
+    return {user for user in users if isinstance(user, str)}
 
 
 def target_paths(document: Mapping[str, Any], places: Places) -> list[Path]:

@@ -5,6 +5,7 @@ A reader raises ValueError, whose text follows the value's key path; it never ha
 
 import ipaddress
 import os
+import pwd
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ InnerPaths = NewType("InnerPaths", tuple[str, ...])
 HealthUrl = NewType("HealthUrl", str)
 HttpStatus = NewType("HttpStatus", int)
 TokenHash = NewType("TokenHash", str)
+Size = NewType("Size", int)
+UserName = NewType("UserName", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,10 @@ class Interval:
     """How often to poll, in seconds; None is off."""
 
     seconds: float | None
+
+
+MAIN = Branch("main")
+HOOK_TIMEOUT = Duration(300.0)
 
 
 class Provider(str):
@@ -74,6 +81,8 @@ def reveal(secret: Secret) -> bytes:
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_SIZE = re.compile(r"(\d+)(B|[kKMGT]i?B)")
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BAD_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)")
 
@@ -89,6 +98,26 @@ def parse_duration(value: object) -> float:
 
 def duration(value: object, _: object) -> Duration:
     return Duration(parse_duration(value))
+
+
+def size(value: object, _: object = None) -> Size:
+    """Bytes in a text such as "64KiB" or "512MB"."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not found or int(found[1]) < 1:
+        raise ValueError(f'must be a size such as "64KiB" or "512MB", not {value!r}')
+    unit = found[2].removesuffix("B")
+    return Size(int(found[1]) * (1024 if "i" in unit else 1000) ** _POWERS[unit[:1].upper()])
+
+
+def user_name(value: object, _: object = None) -> UserName:
+    text = string(value)
+    try:
+        pwd.getpwnam(text)
+    except KeyError:
+        raise ValueError(
+            f"there is no user {text!r} on this host; `useradd --system {text}` makes one"
+        ) from None
+    return UserName(text)
 
 
 def interval(value: object, _: object) -> Interval:
@@ -282,5 +311,7 @@ READERS: Mapping[Any, Callable[[object, object], Any]] = {
     Branch: branch,
     Environment: environment,
     TokenHash: token_hash,
+    Size: size,
+    UserName: user_name,
 }
 """The readers that need nothing but the value."""

@@ -106,6 +106,17 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """Whom a hook runs as, and how much it may take. None leaves it as it is."""
+
+    user: str | None = None
+    memory_max: int | None = None
+    """Bytes, of it and all that it starts."""
+    tasks_max: int | None = None
+    """Processes and threads at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hook:
     """One executable of the operator's, run at one stage."""
 
@@ -116,6 +127,7 @@ class Hook:
     timeout: float
     """Seconds until SIGTERM."""
     env: Mapping[str, str] = field(default_factory=dict)
+    rights: Rights = Rights()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,12 @@ from agent.errors import ConfigError
 SYSTEM_CONFIG = Path("/etc/gitops-agent/agent.toml")
 SYSTEM_STATE = Path("/var/lib/gitops-agent")
 SYSTEM_CONTROL = Path("/run/gitops-agent/control.sock")
+SYSTEM_USER = "gitops-agent"
+"""Whom the agent itself runs as."""
+SYSTEM_HOOKS = Path("/run/gitops-agent-hooks.sock")
+"""Where the hook runner is asked (`runner`)."""
+SYSTEM_HOOK_USER = "gitops-agent-hooks"
+"""Whom it runs a hook as that names no user."""
 SYSTEM_FEED = Path("/run/gitops-agent-feed.sock")
 SYSTEM_CREDENTIALS = Path("/etc/gitops-agent/credentials")
 _CREDENTIALS = "gitops"
@@ -45,6 +51,8 @@ class Places:
         system = self.state_dir == SYSTEM_STATE
         self.control_socket = SYSTEM_CONTROL if system else self.state_dir / "control.sock"
         self.feed_socket = SYSTEM_FEED if system else self.state_dir / "feed.sock"
+        runner = self.path == SYSTEM_CONFIG and SYSTEM_HOOKS.exists()
+        self.hooks_socket = SYSTEM_HOOKS if runner else None
 
     def _default_state(self) -> Path:
         """A service's folder where systemd or the file's place says so, else the user's own.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agent import toml
-from agent.config import HISTORY, MAIN, ServerTable, WebhookTable, bad_names, webhooks
+from agent.config import HISTORY, ServerTable, WebhookTable, bad_names, webhooks
 from agent.errors import ConfigError
-from agent.kinds import Branch, Duration, Place, Repo
+from agent.kinds import MAIN, Branch, Duration, Place, Repo
 from agent.model import Tracked, Webhook
 from agent.places import Places
 from agent.readers import readers

@@ -53,7 +53,9 @@ class Reconciler:
         parallel: int,
         cancel: Cancel,
         clock: Callable[[], float] = time.time,
+        hook_runner: Path | None = None,
     ) -> None:
+        """`hook_runner` is its socket, where there is one."""
         self._journal = journal
         self._state_dir = state_dir
         self._cancel = cancel
@@ -61,7 +63,7 @@ class Reconciler:
         self._looks = Looks(state_dir / "mirrors", cancel)
         self._slots = asyncio.Semaphore(parallel)
         self._threads = ThreadPoolExecutor(parallel, "deployment")
-        self._runs = Runs()
+        self._runs = Runs(hook_runner, cancel)
         self._targets: Mapping[str, Target] = {}
         self._running: dict[str, Attempt] = {}
         self._noted: dict[str, plan.Nothing] = {}

@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -24,21 +24,30 @@ from typing import Any
 import agent
 from agent import cgroups, processes
 from agent.cancel import Cancel
+from agent.errors import LeftRunning
 from agent.hooks import Command, Result
 
 GRACE = 10.0
 _PATIENCE = 10.0
+_GONE = "it was killed with its supervisor, or the host went down"
+_MORE = "`journalctl -u 'gitops-agent-hooks@*'` has more"
 
 
 class Runs:
-    """Has hooks run. One for the agent's whole life."""
+    """Has hooks run. One for the agent's whole life.
 
-    def __init__(self) -> None:
+    With a `runner`, its socket, it runs them, and when `stop` is set they go on without the agent.
+    """
+
+    def __init__(self, runner: Path | None = None, stop: Cancel | None = None) -> None:
+        self._runner = runner
+        self._stop = stop if runner else None
         self._spawner = _Spawner()
 
     def warm(self) -> None:
         """Start what starts hooks, ahead of the first one."""
-        self._spawner.warm()
+        if not self._runner:
+            self._spawner.warm()
 
     def close(self) -> None:
         """No more hooks; those that run go on."""
@@ -58,7 +67,8 @@ class Runs:
 
         In the folder `place` are the other files of the run, until whoever named it clears it.
         `timeout`, in seconds, shortens the command's own; from SIGTERM to SIGKILL it is `grace`.
-        A run that was begun before, by an agent that died, is waited for instead.
+        A run that was begun before, by an agent that died, is waited for instead. LeftRunning
+        when it is this one that stops.
         """
         files = _Files(log, place)
         try:
@@ -67,29 +77,28 @@ class Runs:
                     return Result(not_started=f"{command.argv[0]} leads outside the deployed tree")
                 limit = command.timeout if timeout is None else min(command.timeout, timeout)
                 self._hand_over(command, files, limit, grace)
-            result = _wait(files, cancel)
+            result = _wait(files, cancel, self._stop)
         except OSError as error:
             return Result(lost=f"the host could not run it: {error.strerror}")
         if result.lost:
             end_leftovers(command.deployment)
+            if self._runner and result.lost == _GONE:
+                return replace(result, lost=f"{_GONE}; {_MORE}")
         return result
 
     def _hand_over(self, command: Command, files: "_Files", timeout: float, grace: float) -> None:
-        request = {
-            "name": f"{_group(command.deployment)}{token_hex(4)}",
-            "argv": command.argv,
-            "env": dict(command.env),
-            "cwd": str(command.cwd),
-            "timeout": timeout,
-            "grace": grace,
-        }
-        fds = files.begin()
-        try:
-            with self._spawner.connect() as connection:
-                _send(connection, request, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        with ExitStack() as opened:
+            if self._runner:
+                connection = opened.enter_context(_connect(self._runner))
+                changed = opened.enter_context(Path(command.env["DEPLOY_CHANGED_FILES"]).open("rb"))
+                request, fds = _ask(command, timeout), [changed.fileno()]
+            else:
+                connection = opened.enter_context(self._spawner.connect())
+                request, fds = _job(command, timeout, grace), []
+            fds = [*files.begin(), *fds]
+            for fd in fds[:3]:
+                opened.callback(os.close, fd)
+            _send(connection, request, fds)
 
 
 def _leads_outside(command: Command) -> bool:
@@ -97,6 +106,29 @@ def _leads_outside(command: Command) -> bool:
     program = Path(command.argv[0])
     tree = command.cwd
     return program.is_relative_to(tree) and not program.resolve().is_relative_to(tree.resolve())
+
+
+def _job(command: Command, timeout: float, grace: float) -> dict[str, Any]:
+    """What a supervisor of our own is asked: the fields of `supervisor.Job`."""
+    return {
+        "name": f"{_group(command.deployment)}{token_hex(4)}",
+        "argv": command.argv,
+        "env": dict(command.env),
+        "cwd": str(command.cwd),
+        "timeout": timeout,
+        "grace": grace,
+    }
+
+
+def _ask(command: Command, timeout: float) -> dict[str, Any]:
+    """What the hook runner is asked: which hook, and the facts that only the agent knows."""
+    return {
+        "target": command.env["DEPLOY_TARGET"],
+        "number": command.number,
+        "argv": command.argv,
+        "timeout": timeout,
+        "facts": {key: text for key, text in command.env.items() if key.startswith("DEPLOY_")},
+    }
 
 
 # ---- a run's files --------------------------------------------------------------------------
@@ -131,11 +163,11 @@ class _Files:
         try:
             return Result(**json.loads(self.result.read_bytes()))
         except (OSError, ValueError, TypeError):
-            return Result(lost="it was killed with its supervisor, or the host went down")
+            return Result(lost=_GONE)
 
 
-def _wait(files: _Files, cancel: Cancel) -> Result:
-    """How the run ended, once it has; a set `cancel` has it ended."""
+def _wait(files: _Files, cancel: Cancel, leave: Cancel | None = None) -> Result:
+    """How the run ended, once it has; a set `cancel` has it ended. LeftRunning for `leave`."""
     try:
         lifeline = os.open(files.lifeline, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
@@ -143,18 +175,21 @@ def _wait(files: _Files, cancel: Cancel) -> Result:
             return files.outcome()
         raise
     try:
-        _follow(lifeline, cancel)
+        _follow(lifeline, cancel, leave)
     finally:
         os.close(lifeline)
     return files.outcome()
 
 
-def _follow(lifeline: int, cancel: Cancel) -> None:
+def _follow(lifeline: int, cancel: Cancel, leave: Cancel | None) -> None:
     """Wait until nobody has the lifeline any more; that is an error to who may write (poll(2))."""
     watch = select.poll()
     watch.register(lifeline, 0)
-    watch.register(cancel, select.POLLIN)
+    for flag in filter(None, (cancel, leave)):
+        watch.register(flag, select.POLLIN)
     while lifeline not in (ready := {fd for fd, _ in watch.poll()}):
+        if leave and leave.is_set:
+            raise LeftRunning("the agent is stopping, and a hook goes on without it")
         if cancel.fileno() in ready:
             watch.unregister(cancel)
             with suppress(BrokenPipeError):
@@ -164,9 +199,20 @@ def _follow(lifeline: int, cancel: Cancel) -> None:
 # ---- the way to a supervisor ----------------------------------------------------------------
 
 
-def _send(connection: socket.socket, request: dict[str, Any], fds: tuple[int, ...]) -> None:
+def _connect(runner: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(runner))
+    except OSError as error:
+        connection.close()
+        why = f"the hook runner's socket {runner}: {error.strerror}"
+        raise OSError(error.errno, why) from None
+    return connection
+
+
+def _send(connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
     text = json.dumps(request).encode()
-    sent = socket.send_fds(connection, [text], list(fds))
+    sent = socket.send_fds(connection, [text], fds)
     connection.sendall(text[sent:])
     connection.shutdown(socket.SHUT_WR)
 

@@ -81,8 +81,9 @@ class Service:
         self._path_locks: dict[str, int] = {}
         self.journal = Journal(settings.state_dir)
         self.reconciler = Reconciler(
-            self.journal, settings.state_dir, settings.parallel, self._cancel
-        )
+            self.journal, settings.state_dir, settings.parallel, self._cancel,
+            hook_runner=settings.hooks_socket,
+        )  # fmt: skip
         self.notifier = Notifier(self.journal, settings, self._cancel, socket.gethostname())
         self.news = News(self.journal.outbox, self.notifier)
         self.alerts = Alerts(self.journal.outbox, self.notifier)
@@ -247,7 +248,7 @@ class Service:
             log.error("reload.refused", why=str(error), kept="the configuration before")
             return
         old, self.settings = self.settings, new
-        fixed = ("bind", "metrics_bind", "state_dir", "control_socket", "parallel")
+        fixed = ("bind", "metrics_bind", "state_dir", "control_socket", "hooks_socket", "parallel")
         later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
         if _address(old) != _address(new):
             later.append("control.bind")

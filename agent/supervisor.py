@@ -101,7 +101,19 @@ def supervise(job: Job, files: Files, cgroup: Cgroup | None) -> None:
             output.note(str(error))
             report = {"not_started": str(error)}
     if cgroup:
+        report["over"] = cgroup.over()
         cgroup.remove()
+    _tell(files, report)
+
+
+def refuse(files: Files, why: str) -> None:
+    """Tell that nothing is run, for the reason `why`, which is no fault of the revision's."""
+    with Output(os.fdopen(files.log, "wb", buffering=0)) as output:
+        output.note(why)
+    _tell(files, {"lost": why})
+
+
+def _tell(files: Files, report: Report) -> None:
     os.write(files.result, json.dumps(report).encode())
     os.close(files.lifeline)
 

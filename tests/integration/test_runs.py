@@ -18,6 +18,9 @@ from agent.cancel import Cancel
 from agent.hooks import Command, Result
 from agent.runs import Runs
 
+# One after another: some of them leave the host little room.
+pytestmark = pytest.mark.xdist_group("runs")
+
 PYTHON = os.path.realpath(sys.executable)
 # Its own session, no environment, deaf to SIGTERM, and its parent is gone.
 HIDE = f"""
@@ -35,7 +38,11 @@ def hide(code):
 SITS = "import signal; signal.alarm(60); signal.pause()"
 # Never the same process for long: no list of processes is ever right.
 HOPS = "import os, time\nend = time.time() + 60\nwhile time.time() < end and os.fork() == 0: pass"
-BREEDS = "import os, signal\nsignal.alarm(60)\nwhile os.fork(): pass\nsignal.pause()"
+# Forks without end, and yet leaves the host room for others.
+BREEDS = """import os, signal, time
+signal.alarm(60)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while os.fork() or time.sleep(0.2): pass"""
 
 
 @pytest.fixture
@@ -103,17 +110,17 @@ def held(tmp_path: Path) -> Iterator[Held]:
     one.close()
 
 
-def command(tmp_path: Path, text: str, timeout: float = 30.0, deployment: str = "") -> Command:
+def command(tmp_path: Path, text: str, timeout: float = 30.0) -> Command:
     path = tmp_path / f"hook-{os.urandom(4).hex()}"
     path.write_text(text)
     path.chmod(0o755)
-    deployment = deployment or f"d-{os.urandom(4).hex()}"
+    deployment = f"d-{os.urandom(4).hex()}"
     env = {"PATH": os.environ["PATH"], "DEPLOY_ID": deployment}
     return Command((str(path),), env, tmp_path, timeout, deployment)
 
 
-def python(held: Held, text: str) -> str:
-    return f"#!{PYTHON} -IS\n{held.taking}{HIDE}\n{text}\n"
+def python(held: Held, text: str, interpreter: str = PYTHON) -> str:
+    return f"#!{PYTHON} -IS\n{held.taking}{HIDE}\n{text}\n".replace(PYTHON, interpreter)
 
 
 # ---- nothing is left ----------------------------------------------------------------------------
@@ -152,8 +159,8 @@ from pathlib import Path
 from agent.cancel import Cancel
 from agent.hooks import Command
 from agent.runs import Runs
-folder, hook = Path(sys.argv[1]), sys.argv[2]
-Runs().run(Command((hook,), {"DEPLOY_ID": "d-killed"}, folder, 30.0, "d-killed"), folder / "log", folder, Cancel())
+folder, hook, one = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+Runs().run(Command((hook,), {"DEPLOY_ID": one}, folder, 30.0, one), folder / "log", folder, Cancel())
 """
 
 
@@ -165,9 +172,11 @@ class Waits:
         for name in ("started", "go"):
             os.mkfifo(folder / name)
         self.command = command(
-            folder, "#!/bin/sh\necho $$ >> pids\necho > started\nread answer < go\nexit 3\n",
-            deployment="d-killed",
+            folder, "#!/bin/sh\necho $$ >> pids\necho > started\nread answer < go\nexit 3\n"
         )  # fmt: skip
+
+    def running(self) -> set[processes.Process]:
+        return processes.marked(f"DEPLOY_ID={self.command.deployment}")
 
     def wait_for_start(self) -> None:
         (self._folder / "started").read_text()
@@ -193,7 +202,14 @@ def one() -> Iterator[Runs]:
 
 def kill_agent_in(waits: Waits, folder: Path) -> None:
     """An agent has begun to run the hook, and is killed."""
-    argv = [sys.executable, "-c", AGENT, str(folder), waits.command.argv[0]]
+    argv = [
+        sys.executable,
+        "-c",
+        AGENT,
+        str(folder),
+        waits.command.argv[0],
+        waits.command.deployment,
+    ]
     with subprocess.Popen(argv) as dying:
         waits.wait_for_start()
         dying.kill()
@@ -227,8 +243,8 @@ def test_a_hook_that_was_found_again_can_be_ended(
 
 def test_the_hooks_of_a_dead_agent_can_be_ended_all_at_once(waits: Waits, tmp_path: Path) -> None:
     kill_agent_in(waits, tmp_path)
-    assert runs.end_runs(tmp_path, "d-killed") == 1
-    assert processes.marked("DEPLOY_ID=d-killed") == set()
+    assert runs.end_runs(tmp_path, waits.command.deployment) == 1
+    assert waits.running() == set()
 
 
 def test_a_hook_whose_supervisor_was_killed_is_ended_and_not_held_against_the_revision(
@@ -245,7 +261,7 @@ def test_a_hook_whose_supervisor_was_killed_is_ended_and_not_held_against_the_re
     assert result.lost
     assert result.temporary
     assert not result.ok
-    assert processes.marked("DEPLOY_ID=d-killed") == set()
+    assert waits.running() == set()
 
 
 def test_what_was_never_handed_over_is_not_handed_over_later(

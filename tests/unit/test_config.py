@@ -8,7 +8,7 @@ import pytest
 from agent import config, kinds, places
 from agent.config import Settings
 from agent.errors import AgentError, ConfigError
-from agent.model import GitAccess, Hook, Secret, Stage, Target, Webhook
+from agent.model import GitAccess, Hook, Rights, Secret, Stage, Target, Webhook
 
 SECRET = "a recognisable secret, long enough"
 
@@ -52,6 +52,7 @@ def test_the_least(folder: Path) -> None:
         hooks_dir=folder / "deploy_hooks",
         control_socket=Path("/xdg/gitops-agent/control.sock"),
         feed_socket=Path("/xdg/gitops-agent/feed.sock"),
+        hooks_socket=None,
         parallel=4,
         history=90 * 86400.0,
         drain=80.0,
@@ -419,3 +420,95 @@ def test_no_right_to_run_a_hook_is_one_for_root_too(folder: Path) -> None:
     (fault,) = faults(folder, SHOP + 'hooks = [{ run = ["announce"] }]')
     assert "not executable" in fault
     assert os.access(folder, os.W_OK)
+
+
+# ---- whom hooks run as ------------------------------------------------------------------------
+
+RIGHTS = """
+[targets.shop]
+repo = "https://github.com/acme/shop.git"
+path = "/srv/shop"
+user = "nobody"
+memory_max = "512MB"
+
+[[targets.shop.hooks]]
+run = ["build"]
+tasks_max = 100
+
+[[targets.shop.hooks]]
+run = ["announce"]
+user = "root"
+memory_max = "64KiB"
+"""
+
+
+@pytest.fixture
+def hook_runner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook runner, for the file that is this test's."""
+    (folder / "hooks.sock").touch()
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", folder / "agent.toml")
+    monkeypatch.setattr(places, "SYSTEM_HOOKS", folder / "hooks.sock")
+
+
+@pytest.mark.usefixtures("hook_runner")
+def test_a_hook_s_own_rights_go_before_its_target_s(folder: Path) -> None:
+    settings = load(folder, 'state_dir = "state"\n' + RIGHTS)
+    assert settings.hooks_socket == folder / "hooks.sock"
+    assert [hook.rights for hook in settings.targets["shop"].hooks] == [
+        Rights("nobody", 512_000_000, 100),
+        Rights("root", 64 * 1024, None),
+    ]
+
+
+def test_without_a_hook_runner_they_are_refused_and_not_passed_over(folder: Path) -> None:
+    found = faults(folder, RIGHTS)
+    assert [fault.split(":")[0] for fault in found] == [
+        "targets.shop.user",
+        "targets.shop.memory_max",
+        "targets.shop.hooks[0].tasks_max",
+        "targets.shop.hooks[1].user",
+        "targets.shop.hooks[1].memory_max",
+    ]
+    assert all("systemctl start gitops-agent-hooks.socket" in fault for fault in found)
+
+
+@pytest.mark.usefixtures("hook_runner")
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('user = "no-such-user"', "useradd --system no-such-user"),
+        ("user = 0", "must be a text"),
+        ('memory_max = "512"', "must be a size"),
+        ('memory_max = "0MB"', "must be a size"),
+        ("memory_max = 512", "must be a size"),
+        ("tasks_max = 0", "whole number of at least 1"),
+    ],
+)
+def test_faulty_rights_say_what_to_type(folder: Path, line: str, says: str) -> None:
+    (fault,) = faults(folder, f'state_dir = "state"\n{SHOP}{line}\n')
+    assert fault.startswith(f"targets.shop.{line.split()[0]}: ")
+    assert says in fault
+
+
+@pytest.mark.usefixtures("hook_runner")
+@pytest.mark.parametrize(
+    ("lines", "path", "says"),
+    [
+        ('user = "gitops-agent"', "targets.shop.user", "is the agent itself"),
+        ('user = "root"\nhooks = [{ run = ["./build"] }]', "targets.shop.hooks[0].run",
+         "never runs as root"),
+        ('hooks = [{ run = ["./build"], user = "root" }]', "targets.shop.hooks[0].run",
+         "never runs as root"),
+    ],
+)  # fmt: skip
+def test_whom_no_hook_may_be(folder: Path, lines: str, path: str, says: str) -> None:
+    found = faults(folder, f'state_dir = "state"\n{SHOP}{lines}\n')
+    assert any(fault.startswith(f"{path}: ") and says in fault for fault in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1B", 1), ("64KiB", 65536), ("25MB", 25_000_000), ("2GiB", 2 << 30), ("1kB", 1000)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert kinds.size(text) == size

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent import installation
-from agent.installation import UNITS, File
+from agent.installation import UNITS, File, LetIn
 from agent.places import SYSTEM_CONFIG, Places
 
 PLACES = Places(SYSTEM_CONFIG, {}, {})
@@ -23,6 +23,7 @@ def test_every_unit_is_started_at_boot_sockets_first() -> None:
         "gitops-agent-receiver.service",
         "gitops-agent-receiver.socket",
         "gitops-agent-feed.socket",
+        "gitops-agent-hooks.socket",
     }
     assert list(names[: len(sockets)]) == sockets
 
@@ -63,6 +64,29 @@ def test_targets_elsewhere_are_a_drop_in() -> None:
     assert text.endswith('[Service]\nReadWritePaths="-/opt/my \\"b\\" 100%%"\n')
     paths = installation.target_paths({"targets": targets}, PLACES)
     assert paths == [Path("/srv/a"), Path('/opt/my "b" 100%')]
+
+
+def test_users_of_hooks_are_let_in_and_the_core_into_what_they_make() -> None:
+    hook = {"run": ["x"]}
+    targets = {
+        "a": {"path": "/srv/a", "user": "shop", "hooks": [hook, {"user": "ada"}]},
+        "b": {"path": "/srv/b", "strategy": "releases", "hooks": [hook, {"user": "root"}]},
+        "c": {"path": "/srv/c", "hooks": [{"user": "root"}]},
+        "d": {"path": "/srv/d"},
+        "e": {"hooks": [hook]},
+        "f": 1,
+    }
+    found = list(installation.let_in({"targets": targets}, PLACES))
+    assert found == [
+        LetIn(
+            Path("/srv/a"), {"ada": 7, "shop": 7}, {"ada": 7, "shop": 7, "gitops-agent": 7},
+            sticky=True,
+        ),
+        LetIn(
+            Path("/srv/b"), {"gitops-agent-hooks": 5}, {"gitops-agent-hooks": 7, "gitops-agent": 7},
+            sticky=False,
+        ),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
