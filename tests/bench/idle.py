@@ -59,6 +59,8 @@ def _part_of_a_core(program: Program, seconds: float) -> float:
 
 def main() -> None:
     import apscheduler.schedulers.asyncio
+    import cattrs
+    import click
     import git
     import structlog
     import uvicorn
@@ -70,7 +72,7 @@ def main() -> None:
         return "hello"
 
     log = structlog.get_logger()
-    log.info("floor", git=git.__name__, poll=apscheduler.schedulers.asyncio.__name__)
+    log.info("floor", of=[one.__name__ for one in (apscheduler, cattrs, click, git)])
     app = Litestar([hello], openapi_config=None)
     config = uvicorn.Config(app, port=int(sys.argv[1]), log_config=None, access_log=False)
     uvloop.run(uvicorn.Server(config).serve())

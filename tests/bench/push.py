@@ -87,6 +87,8 @@ class Site:
     def __post_init__(self) -> None:
         self.pipe = self.root / "pipe"
         os.mkfifo(self.pipe)
+        # Open for both, so that it has no end while hooks come and go.
+        self._told = os.fdopen(os.open(self.pipe, os.O_RDWR))
         for path in (self.agent.hooks_dir / "tell", self.root / "tell"):
             path.write_text(f'#!/bin/sh\necho "${{DEPLOY_REVISION:-floor}}" > {self.pipe}\n')
             path.chmod(0o755)
@@ -116,7 +118,7 @@ class Site:
 
     def first_deployments(self) -> None:
         for _ in _STRATEGIES:
-            self.pipe.read_text()
+            self._told.readline()
         for name in _STRATEGIES:
             self.settle(name)
         # What is kept must be full before a tree can be made of one that leaves.
@@ -143,7 +145,7 @@ class Site:
         forge.connect()
         began = time.perf_counter()
         forge.request("POST", "/webhook/github", body, headers)
-        told = self.pipe.read_text()
+        told = self._told.readline()
         took = (time.perf_counter() - began) * 1000
         assert told.strip() == revision, told
         assert forge.getresponse().status == 202
@@ -157,7 +159,7 @@ class Site:
         script = subprocess.Popen(
             [self.script, self.clone, self.root / "tell"], env={**os.environ, **GIT_ENV}
         )
-        told = self.pipe.read_text()
+        told = self._told.readline()
         took = (time.perf_counter() - began) * 1000
         assert told.strip() == "floor"
         assert script.wait() == 0
