@@ -1,18 +1,19 @@
 """Looks at remotes, shared: targets on one repository have one mirror, and one look at a time.
 
-Where the remote says in a moment that nothing has changed since git last fetched, git need not.
+Where the remote says in a moment that nothing has changed since the last fetch, git need not; what
+little has changed comes over the same connection.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent.cancel import Cancel
-from agent.lsrefs import Asker
 from agent.mirror import Mirror, Tips
 from agent.model import Revision, Source, Target
+from agent.uploadpack import Asker
 
 T = TypeVar("T")
 _LOOKS_AT_ONCE = 8
@@ -66,17 +67,37 @@ class Looks:
     async def _look(self, source: Source) -> Tips:
         async with self._running.setdefault(source, asyncio.Lock()), self._slots:
             del self._next[source]
-            mirror, refs = self.mirror(source), self._refs[source]
-            told = None if source in self._doubted else await self._ask(source, refs)
+            refs = self._refs[source]
+            asked = None if source in self._doubted else self._asker.tips(source, refs)
+            told = await self._unless_stopped(asked) if asked else None
             if told is None or told != self._known(source, refs):
-                told = await self.in_thread(lambda: mirror.fetch(refs, told, self._cancel))
+                told = await self._bring(source, refs, told)
             self._doubted.discard(source)
             self._tips[source] = told
             return told
 
-    async def _ask(self, source: Source, refs: frozenset[str]) -> Tips | None:
+    async def _bring(self, source: Source, refs: frozenset[str], told: Tips | None) -> Tips:
+        """Bring the mirror up to date: by a small pack where that can be, else by git's fetch."""
+        mirror = self.mirror(source)
+        if told and await self._take(source, mirror, told):
+            return told
+        return await self.in_thread(lambda: mirror.fetch(refs, told, self._cancel))
+
+    async def _take(self, source: Source, mirror: Mirror, told: Tips) -> bool:
+        if not mirror.exists():
+            return False
+        haves = {one for one in mirror.kept(told).values() if one}
+        wants = {one for one in told.values() if one}
+        if not haves or None in told.values():
+            return False
+        pack = await self._unless_stopped(self._asker.pack(source, wants - haves, haves))
+        if pack is None:
+            return False
+        return await self.in_thread(lambda: mirror.take(pack, told, self._cancel))
+
+    async def _unless_stopped(self, asked: Coroutine[Any, Any, T]) -> T | None:
         """What the remote itself says; None where it does not, or where the agent is stopping."""
-        asking = asyncio.create_task(self._asker.ask(source, refs))
+        asking = asyncio.create_task(asked)
         loop = asyncio.get_running_loop()
 
         def stop() -> None:

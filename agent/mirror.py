@@ -32,6 +32,14 @@ _MOST_HISTORY = 5000
 _MISSING_REF = re.compile(r"couldn't find remote ref (\S+)")
 # What a remote answers that does not serve a revision by its id, or not any more.
 _NOT_SERVED = re.compile(r"not our ref|unadvertised object|couldn't find remote ref")
+# As many as git itself makes a pack of; of fewer it keeps each (git-config(1), fetch.unpackLimit).
+_UNPACKED = 100
+_INDEX_PACK = ["index-pack", "--stdin", "--fix-thin"]
+
+
+def _objects(pack: bytes) -> int:
+    """How many there are in a pack, by its head (gitformat-pack(5))."""
+    return int.from_bytes(pack[8:12])
 
 
 def _kept_as(ref: str) -> str:
@@ -91,6 +99,27 @@ class Mirror:
         # It is only a copy: what is damaged is made anew.
         self._create("sha1")
         return self._fetch_named(wanted, cancel)
+
+    def take(self, pack: bytes, told: Tips, cancel: Cancel | None = None) -> bool:
+        """Bring the mirror to what the remote has `told`, by a pack that it gave for that.
+
+        git checks each object of it, and that nothing in it leads to one that is not there. False
+        where that fails, and nothing has changed; then `fetch` has the word.
+        """
+        clear_locks(self.path)
+        unpack = ["unpack-objects", "-q"] if _objects(pack) < _UNPACKED else _INDEX_PACK
+        moved = {_kept_as(ref): check_revision(revision or "") for ref, revision in told.items()}
+        lines = "".join(f"update {ref} {revision}\n" for ref, revision in moved.items())
+        try:
+            repository.git(
+                [*unpack, repository.STRICT], cwd=self.path, stdin=pack, cancel=cancel,
+                deadline=repository.FETCH_DEADLINE,
+            )  # fmt: skip
+            repository.git(["update-ref", "--stdin"], cwd=self.path, stdin=lines.encode())
+        except GitFailed as error:
+            log.warning("mirror.pack_refused", mirror=self.path.name, because=str(error))
+            return False
+        return True
 
     def _answers(self, error: GitFailed, cancel: Cancel | None) -> bool:
         """Whether the remote shows its branches, so that `error` may well be our side's doing."""

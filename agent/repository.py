@@ -52,6 +52,8 @@ _OPTIONS = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
 )
+# The same for a pack that git is handed.
+STRICT = "--strict=" + ",".join(f"{found}=ignore" for found in _OLD_HISTORIES)
 # What a branch has left behind may still be somebody's goal of a rollback.
 TIDY = ("gc.auto=2000", "gc.autoDetach=false", "gc.pruneExpire=never")
 _ENVIRONMENT = {

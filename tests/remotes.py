@@ -159,6 +159,8 @@ class HttpRemote:
     """Set when a request has come."""
     alias: Callable[[str], str] = lambda path: path
     """Which path is meant by one that is asked for."""
+    spoil: Callable[[int, bytes], bytes] = lambda _, content: content
+    """What becomes of the content of the so manieth answer."""
 
     def url(self, name: str = "shop.git") -> str:
         return f"http://127.0.0.1:{self.port}/{name}"
@@ -259,6 +261,7 @@ class _Backend(BaseHTTPRequestHandler):
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        content = self.remote.spoil(len(self.remote.requests), content)
         self._send(int(headers.pop("Status", "200").split()[0]), headers, content)
 
     def _send(self, status: int, headers: Mapping[str, str], content: bytes) -> None:

@@ -1,25 +1,28 @@
 """Looks at a real remote over smart HTTP: when it is asked in this process, and when git looks."""
 
 import asyncio
+import random
 import shutil
 import ssl
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from agent import lsrefs
+from agent import uploadpack
 from agent.cancel import Cancel
 from agent.errors import RemoteFailed, Stopped
 from agent.looks import Looks
-from agent.lsrefs import Asker
 from agent.mirror import Mirror, Tips
 from agent.model import GitAccess, Secret, Source, Target
+from agent.uploadpack import Asker
 from tests.remotes import HttpRemote, Upstream, certificate, git, serve_http
 
 MAIN = "refs/heads/main"
 ASKED = ["POST /shop.git/git-upload-pack"]
+TAKEN = ASKED + ASKED
 FETCHED = ["GET /shop.git/info/refs?service=git-upload-pack", "POST /shop.git/git-upload-pack"]
 
 
@@ -68,7 +71,7 @@ def test_a_remote_without_news_is_asked_once_and_git_stays_out(
     assert house.look() == (a, ASKED + FETCHED)
     assert house.look() == (a, ASKED)
     b = upstream.commit({"a": "2"})
-    assert house.look() == (b, ASKED + FETCHED)
+    assert house.look() == (b, TAKEN)
     assert house.mirror.history(b) == {a, b}
     assert house.look() == (b, ASKED)
 
@@ -93,11 +96,91 @@ def test_a_rewritten_and_a_deleted_branch(house: House, upstream: Upstream) -> N
     house.look()
     b = upstream.force_push({"b": "1"})
     seen, requests = house.look()
-    assert (seen, requests[:3]) == (b, ASKED + FETCHED)
+    assert (seen, requests) == (b, TAKEN)
     upstream.delete_branch("main")
     assert house.look() == (None, ASKED)
     assert house.mirror.kept([MAIN]) == {MAIN: None}
     assert house.look() == (None, ASKED)
+
+
+def test_back_to_where_the_branch_was(house: House, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    house.look()
+    upstream.commit({"a": "2"})
+    house.look()
+    upstream.reset(a)
+    assert house.look() == (a, TAKEN)
+    assert house.mirror.kept([MAIN]) == {MAIN: a}
+
+
+def test_many_objects_become_a_pack(house: House, upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    house.look()
+    packs = set(house.mirror.path.rglob("*.pack"))
+    b = upstream.commit({f"{n}": f"{n}" for n in range(120)})
+    assert house.look() == (b, TAKEN)
+    assert len(set(house.mirror.path.rglob("*.pack")) - packs) == 1
+
+
+def test_much_is_git_s_to_fetch(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.commit({"a": "1"})
+    house.look()
+    monkeypatch.setattr(uploadpack, "_MOST_OF_A_PACK", 1000)
+    b = upstream.commit({"a": random.Random(1).randbytes(2000).hex()})
+    seen, requests = house.look()
+    assert (seen, requests[:3]) == (b, TAKEN + FETCHED[:1])
+
+
+def test_a_pack_that_git_refuses_changes_nothing(house: House, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    house.look()
+    b = upstream.commit({"a": "2"})
+    whole = pack(upstream, f"{b}\n^{a}\n", "--revs", "--thin")
+    tree = git("rev-parse", f"{b}^{{tree}}", cwd=upstream.path)
+    hollow = pack(upstream, f"{b}\n")
+    evil = pack(upstream, f"{evil_commit(upstream)}\n^{a}\n", "--revs", "--thin")
+    garbled = whole[:-25] + b"x" + whole[-24:]
+    only_tree = pack(upstream, f"{tree}\n")
+    for refused in (b"", b"<html>", hollow, evil, only_tree, whole[:-1], garbled):
+        assert not house.mirror.take(refused, {MAIN: b})
+        assert house.mirror.kept([MAIN]) == {MAIN: a}
+    assert house.mirror.take(whole, {MAIN: b})
+    assert house.mirror.history(b) == {a, b}
+
+
+def pack(upstream: Upstream, wanted: str, *options: str) -> bytes:
+    command = ["git", "pack-objects", "--stdout", "-q", *options]
+    done = subprocess.run(
+        command, cwd=upstream.path, input=wanted.encode(), check=True, capture_output=True
+    )
+    return done.stdout
+
+
+def evil_commit(upstream: Upstream) -> str:
+    """A commit whose tree has a .git, as no git would make it."""
+    blob = git("hash-object", "-w", "--stdin", cwd=upstream.path)
+    tree = b"100644 .git\0" + bytes.fromhex(blob)
+    made = ["git", "hash-object", "-w", "-t", "tree", "--literally", "--stdin"]
+    done = subprocess.run(made, cwd=upstream.path, input=tree, check=True, capture_output=True)
+    return git("commit-tree", done.stdout.decode().strip(), "-m", "evil", cwd=upstream.path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda answer: answer[:100], lambda answer: answer.replace(b"PACK", b"PARK"), lambda _: b""],
+)
+def test_a_spoilt_pack_is_git_s_to_fetch(
+    house: House, upstream: Upstream, spoil: Callable[[bytes], bytes]
+) -> None:
+    upstream.commit({"a": "1"})
+    house.look()
+    b = upstream.commit({"a": "2"})
+    house.remote.spoil = lambda n, answer: spoil(answer) if n == 2 else answer
+    seen, requests = house.look()
+    assert (seen, requests[:3]) == (b, TAKEN + FETCHED[:1])
+    assert house.mirror.kept([MAIN]) == {MAIN: b}
 
 
 def test_what_is_doubted_is_fetched_by_git(house: House, upstream: Upstream) -> None:
@@ -169,7 +252,7 @@ def ask(source: Source) -> Tips | None:
     async def once() -> Tips | None:
         asker = Asker()
         try:
-            return await asker.ask(source, [MAIN])
+            return await asker.tips(source, [MAIN])
         finally:
             await asker.close()
 
@@ -240,7 +323,7 @@ def test_no_address_says_more_than_its_request_line(
 def test_a_remote_that_hangs_has_its_time(
     upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lsrefs, "_DEADLINE", 0.2)
+    monkeypatch.setattr(uploadpack, "_DEADLINE", 0.2)
     http_remote.hang = True
     assert ask(Source(http_remote.url())) is None
 
@@ -249,7 +332,7 @@ def test_too_long_an_answer_is_none(
     upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream.commit({"a": "1"})
-    monkeypatch.setattr(lsrefs, "_MOST_BYTES", 10)
+    monkeypatch.setattr(uploadpack, "_MOST_BYTES", 10)
     assert ask(Source(http_remote.url())) is None
 
 

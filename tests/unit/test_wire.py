@@ -1,10 +1,10 @@
-"""Protocol 2's `ls-refs`: what is asked, and what of an answer is believed."""
+"""Protocol 2: what is asked, and what of an answer is believed."""
 
 import random
 
 import pytest
 
-from agent.lsrefs import Odd, answer, question
+from agent.wire import Odd, fetch, ls_refs, pack, tips
 
 A, B = "a" * 40, "b" * 40
 MAIN, NEXT = "refs/heads/main", "refs/heads/next"
@@ -15,7 +15,7 @@ def lines(*texts: str) -> bytes:
 
 
 def test_the_question_names_each_ref_once() -> None:
-    assert question([NEXT, MAIN]) == (
+    assert ls_refs([NEXT, MAIN]) == (
         lines("command=ls-refs\n")
         + b"0001"
         + lines(f"ref-prefix {MAIN}\n", f"ref-prefix {NEXT}\n")
@@ -36,7 +36,7 @@ def test_the_question_names_each_ref_once() -> None:
     ],
 )
 def test_what_an_answer_tells(body: bytes, told: dict[str, str | None]) -> None:
-    assert answer(body, [MAIN]) == told
+    assert tips(body, [MAIN]) == told
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_an_answer_tells(body: bytes, told: dict[str, str | None]) -> None:
 )
 def test_an_odd_answer_tells_nothing(body: bytes) -> None:
     with pytest.raises(Odd):
-        answer(body, [MAIN])
+        tips(body, [MAIN])
 
 
 def test_no_answer_does_worse_than_being_odd() -> None:
@@ -75,7 +75,40 @@ def test_no_answer_does_worse_than_being_odd() -> None:
         for _ in range(chance.randint(1, 4)):
             body[chance.randrange(len(body))] = chance.randrange(256)
         try:
-            told = answer(bytes(body[: chance.randrange(len(body) + 1)]), [MAIN])
+            told = tips(bytes(body[: chance.randrange(len(body) + 1)]), [MAIN])
         except Odd:
             continue
         assert told.keys() == {MAIN}
+
+
+def test_a_pack_is_asked_for_in_one_question() -> None:
+    assert fetch([B], [A]) == (
+        lines("command=fetch\n")
+        + b"0001"
+        + lines("thin-pack\n", "no-progress\n", "ofs-delta\n")
+        + lines(f"want {B}\n", f"have {A}\n", "done\n")
+        + b"0000"
+    )
+
+
+def test_the_pack_is_what_comes_in_the_first_band() -> None:
+    answer = lines("packfile\n", "\1PACK", "\2counting", "\1more") + b"0000"
+    assert pack(answer) == b"PACKmore"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"0000",
+        lines("\1PACK") + b"0000",
+        lines("packfile\n", "\1PACK"),
+        lines("packfile\n", "\1PACK", "\3out of memory") + b"0000",
+        lines("packfile\n", "\1PACK", "\4") + b"0000",
+        lines("shallow-info\n", f"shallow {A}\n") + b"0001" + lines("packfile\n") + b"0000",
+        lines("ERR upload-pack: not our ref\n") + b"0000",
+        lines("acknowledgments\n", "NAK\n") + b"0000",
+    ],
+)
+def test_an_odd_pack_is_none(answer: bytes) -> None:
+    with pytest.raises(Odd):
+        pack(answer)

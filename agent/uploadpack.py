@@ -1,11 +1,11 @@
-"""What a remote's branches are at, asked in this process: protocol 2, `ls-refs`, a kept connection.
+"""What a remote is asked in this process, as git's fetch would, but over a connection that is kept.
 
-It costs a hundredth of a `git ls-remote`, and its answer is only a reason to look: what is deployed
-comes from git's own fetch. Whatever is odd (another protocol, a redirect, a password wanted, too
-long, too late) is no answer; git then looks by itself, and has its own words for what is wrong.
+What its branches are at costs a hundredth of a `git ls-remote`; a small pack costs one round trip,
+where git needs five and as many processes. What is in a pack, git itself checks (`Mirror.take`).
+Whatever is odd (another protocol, a redirect, a password wanted, too long, too late) is no answer;
+git then fetches by itself, and has its own words for what is wrong.
 
-Sources: gitprotocol-v2(5), gitprotocol-common(5), gitprotocol-http(5). The only room that speaks
-with a remote without git.
+Source: gitprotocol-http(5). The only room that speaks with a remote without git.
 """
 
 import asyncio
@@ -13,25 +13,28 @@ import base64
 import os
 import re
 import ssl
-from collections.abc import Collection, Iterator
-from typing import NamedTuple, cast
+from collections.abc import Callable, Collection
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httptools
 import structlog
 
-from agent import __version__
+from agent import __version__, wire
 from agent.errors import AgentError
 from agent.kinds import reveal
 from agent.mirror import Tips
-from agent.model import REVISION, Revision, Source
+from agent.model import Revision, Source
+from agent.wire import Odd
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 _DEADLINE = 20.0
 _MOST_BYTES = 256 * 1024
-_SIZE = re.compile(rb"[0-9a-f]{4}")
+_MOST_OF_A_PACK = 4 * 1024 * 1024
+"""It is held in memory; a larger one git fetches to the disk."""
 _PATH = re.compile(r"[!-~]*")
 _ANSWERS = b"application/x-git-upload-pack-result"
 _REQUEST = """\
@@ -45,50 +48,6 @@ Accept: application/x-git-upload-pack-result\r
 \r
 """
 # Servers tell git from a browser by how its User-Agent begins.
-
-
-class Odd(AgentError):
-    """Not what a git server of our kind answers."""
-
-
-# ---- the protocol: pure -----------------------------------------------------------------------
-
-
-def question(refs: Collection[str]) -> bytes:
-    """The body that asks for refs beginning with these names, in a repository of SHA-1."""
-    prefixes = [_line(f"ref-prefix {ref}\n") for ref in sorted(refs)]
-    return b"".join((_line("command=ls-refs\n"), b"0001", *prefixes, b"0000"))
-
-
-def _line(text: str) -> bytes:
-    content = text.encode()
-    return b"%04x%s" % (len(content) + 4, content)
-
-
-def answer(body: bytes, refs: Collection[str]) -> Tips:
-    """What each of `refs` is at in the answer `body`; None for one that is not there. Odd."""
-    found: dict[str, Revision | None] = dict.fromkeys(refs)
-    for line in _lines(body):
-        revision, _, rest = line.removesuffix("\n").partition(" ")
-        name = rest.partition(" ")[0]
-        if not REVISION.fullmatch(revision):
-            raise Odd(f"a line of it is {line[:60]!r}")
-        if name in found:
-            found[name] = revision
-    return found
-
-
-def _lines(body: bytes) -> Iterator[str]:
-    """The lines of a message that is whole: it ends with a flush, and nothing comes after that."""
-    place = 0
-    while (head := body[place : place + 4]) != b"0000":
-        size = int(head, 16) if _SIZE.fullmatch(head) else 0
-        if size <= 4 or place + size > len(body):
-            raise Odd("it is no pkt-line, or cut short")
-        yield body[place + 4 : place + size].decode(errors="replace")
-        place += size
-    if place + 4 != len(body):
-        raise Odd("it goes on after its end")
 
 
 # ---- over HTTP --------------------------------------------------------------------------------
@@ -115,9 +74,9 @@ def origin(url: str) -> Origin | None:
     return Origin(parts.hostname, parts.port or (443 if tls else 80), tls)
 
 
-def request(source: Source, refs: Collection[str]) -> bytes:
+def request(source: Source, body: bytes) -> bytes:
     """The whole request. ValueError where the URL has what no request line may have."""
-    parts, body = urlsplit(source.url), question(refs)
+    parts = urlsplit(source.url)
     if parts.query or not _PATH.fullmatch(parts.path):
         raise ValueError("its path has letters that a request cannot have")
     head = _REQUEST.format(
@@ -142,16 +101,17 @@ class Connection(asyncio.Protocol):
         self.keep = True
         self._answer: asyncio.Future[bytes] | None = None
 
-    def ask(self, question: bytes) -> "asyncio.Future[bytes]":
-        """The body of the answer; Odd where it is none of ours."""
+    def ask(self, question: bytes, most: int) -> "asyncio.Future[bytes]":
+        """The body of the answer; Odd where it is none of ours, or over `most` bytes in all."""
         self._parser = httptools.HttpResponseParser(self)
-        self._kind, self._body, self._size = b"", b"", 0
+        self._kind, self._body, self._left = b"", bytearray(), most
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(question)
         return self._answer
 
     def close(self) -> None:
-        self._transport.close()
+        # At once: nothing is on its way, and a farewell in TLS would outlast the loop.
+        self._transport.abort()
 
     # ---- what the loop and the parser call ----------------------------------------------------
 
@@ -160,10 +120,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._answer is None or self._size > _MOST_BYTES:
+        if self._answer is None or len(data) > self._left:
             self._fail("it says more than it was asked")
             return
+        self._left -= len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -185,14 +145,18 @@ class Connection(asyncio.Protocol):
         if status != 200 or self._kind != _ANSWERS:
             self._fail(f"it answered {status}, {self._kind!r}", answer)
         elif answer and not answer.done():
-            answer.set_result(self._body)
+            answer.set_result(bytes(self._body))
 
     def _fail(self, why: str, answer: "asyncio.Future[bytes] | None" = None) -> None:
         self.keep = False
-        self._transport.close()
+        self.close()
         answer = answer or self._answer
         if answer and not answer.done():
             answer.set_exception(Odd(why))
+
+
+def _note(source: Source, error: Exception) -> None:
+    log.debug("remote.odd", repo=source.url, why=str(error) or type(error).__name__)
 
 
 class Asker:
@@ -202,22 +166,40 @@ class Asker:
         self._idle: dict[Origin, list[Connection]] = {}
         self._tls: asyncio.Task[ssl.SSLContext] | None = None
 
-    async def ask(self, source: Source, refs: Collection[str]) -> Tips | None:
+    async def tips(self, source: Source, refs: Collection[str]) -> Tips | None:
         """What each of `refs` is at now; None where only git can tell."""
+        body = await self._ask(source, wire.ls_refs(refs), _MOST_BYTES)
+        return self._read(source, body, lambda body: wire.tips(body, refs))
+
+    async def pack(
+        self, source: Source, wants: Collection[Revision], haves: Collection[Revision]
+    ) -> bytes | None:
+        """A pack of what `wants` have and `haves` have not; None where only git can fetch it."""
+        body = await self._ask(source, wire.fetch(wants, haves), _MOST_OF_A_PACK)
+        return self._read(source, body, wire.pack)
+
+    async def _ask(self, source: Source, question: bytes, most: int) -> bytes | None:
         try:
             to = origin(source.url)
             if to is None:
                 return None
             async with asyncio.timeout(_DEADLINE):
-                return answer(await self._exchange(to, request(source, refs)), refs)
+                return await self._exchange(to, request(source, question), most)
         except (AgentError, OSError, ValueError) as error:
-            log.debug("remote.odd", repo=source.url, why=str(error) or type(error).__name__)
+            _note(source, error)
             return None
 
-    async def _exchange(self, to: Origin, question: bytes) -> bytes:
+    def _read(self, source: Source, body: bytes | None, read: Callable[[bytes], T]) -> T | None:
+        try:
+            return None if body is None else read(body)
+        except Odd as error:
+            _note(source, error)
+            return None
+
+    async def _exchange(self, to: Origin, question: bytes, most: int) -> bytes:
         connection = self._take_idle(to) or await self._connect(to)
         try:
-            return await connection.ask(question)
+            return await connection.ask(question, most)
         except BaseException:
             connection.keep = False
             raise
