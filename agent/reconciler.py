@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -113,20 +113,36 @@ class Reconciler:
         target = self._targets.get(request.target)
         if target is None:
             return Synced("error", "no such target any more")
+        return await self._told(target, self._sync(target, request, superseded))
+
+    async def take_up(self, name: str) -> Synced | None:
+        """See a deployment through that was found at the start; None where there is none."""
+        target = self._targets.get(name)
+        if target is None or name not in self._unfinished:
+            return None
+        return await self._told(target, self._attempted(target, lambda: self._go_on(target)))
+
+    async def _sync(
+        self, target: Target, request: SyncRequest, superseded: Callable[[], bool]
+    ) -> Synced:
+        if request.reason is not Reason.ROLLBACK:
+            await self._look(target, request, superseded)
+        verdict = await self._looks.in_thread(lambda: self._decide(target, request))
+        if isinstance(verdict, plan.Nothing):
+            return self._leave(request, verdict)
+        return await self._attempted(target, lambda: self._close_difference(target, request))
+
+    async def _attempted(self, target: Target, work: Callable[[], Synced]) -> Synced:
+        async with self._slots:
+            synced = await self._in_thread(work)
+        if synced.result != Outcome.DEPLOYED:
+            self._looks.doubt(target.source)
+        return synced
+
+    async def _told(self, target: Target, work: Awaitable[Synced]) -> Synced:
+        """What `work` comes to; an error of a kind that we know is told in its place."""
         try:
-            if target.name in self._unfinished:
-                async with self._slots:
-                    await self._in_thread(lambda: self._go_on(target))
-            if request.reason is not Reason.ROLLBACK:
-                await self._look(target, request, superseded)
-            verdict = await self._looks.in_thread(lambda: self._decide(target, request))
-            if isinstance(verdict, plan.Nothing):
-                return self._leave(request, verdict)
-            async with self._slots:
-                synced = await self._in_thread(lambda: self._close_difference(target, request))
-            if synced.result != Outcome.DEPLOYED:
-                self._looks.doubt(target.source)
-            return synced
+            return await work
         except RemoteFailed as error:
             log.warning("remote.failed", target=target.name, why=str(error))
             return Synced("error", str(error))
@@ -225,12 +241,12 @@ class Reconciler:
         with self._attempt(target, task, one) as attempt:
             return attempt.run(request)
 
-    def _go_on(self, target: Target) -> None:
+    def _go_on(self, target: Target) -> Synced:
         """Take up the deployment that was found at the start. In a thread of its own."""
         one = self._unfinished.pop(target.name)
         task = plan.Deploy(one.revision, one.attempt, one.why)
         with self._attempt(target, task, one) as attempt:
-            attempt.go_on()
+            return attempt.go_on()
 
     @contextmanager
     def _attempt(self, target: Target, task: plan.Task, one: Deployment) -> Iterator[Attempt]:

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 class Syncs(Protocol):
     """What the worker asks of the reconciler."""
 
+    def take_up(self, name: str) -> Awaitable[Synced | None]: ...
     def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Awaitable[Synced]: ...
     def prune(self, name: str) -> Awaitable[None]: ...
 
@@ -85,20 +86,33 @@ class Worker:
         else:
             box.waiting = plan.newest(box.waiting, request)
         if box.running is None and not self._stopping:
-            box.running = asyncio.create_task(self._work(box), name=f"sync {request.target}")
+            box.running = asyncio.create_task(
+                self._work(request.target, box), name=f"sync {request.target}"
+            )
 
-    async def _work(self, box: Mailbox) -> None:
+    async def _work(self, name: str, box: Mailbox) -> None:
         try:
             in_vain = 0
+            await self._take_up(name, box)
             while (box.rollback or box.waiting) and not self._stopping:
                 await asyncio.sleep(plan.pause_between_looks(in_vain))
                 request = self._next(box)
                 await self._fulfil(box, request)
                 in_vain = in_vain + 1 if box.last and box.last.result == "up-to-date" else 0
                 if box.last and box.last.deployment:
-                    await self._syncs.prune(request.target)
+                    await self._syncs.prune(name)
         finally:
             box.running = None
+
+    async def _take_up(self, name: str, box: Mailbox) -> None:
+        """What a dead agent had begun comes first; of the wishes meanwhile the newest is left."""
+        try:
+            synced = await self._syncs.take_up(name)
+        except Exception:
+            log.exception("sync.crashed", target=name)
+            return
+        if synced:
+            self._remember(box, SyncRequest(name, Reason.START), synced)
 
     def _next(self, box: Mailbox) -> SyncRequest:
         if box.rollback:

@@ -108,7 +108,12 @@ class House:
     def sync(self, reason: Reason = Reason.PUSH, name: str = "shop", **changes: Any) -> Synced:
         request = SyncRequest(name, reason, **changes)
         self.time += 1
-        return self.runner.run(self.reconciler.sync(request, lambda: False))
+
+        async def work() -> Synced:
+            await self.reconciler.take_up(name)
+            return await self.reconciler.sync(request, lambda: False)
+
+        return self.runner.run(work())
 
     def settle(self) -> None:
         """What follows a deployment when nobody waits: trees are pruned, one is made the spare."""

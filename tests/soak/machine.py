@@ -93,6 +93,9 @@ class Syncs:
         world.moved_by_hand = False
         return self._bring(one, task)
 
+    async def take_up(self, name: str) -> None:
+        """Nothing is ever found here."""
+
     async def prune(self, name: str) -> None:
         """There are no trees here."""
 

@@ -29,6 +29,9 @@ class Syncs:
         await self.asked.put((request, answer, superseded))
         return await answer
 
+    async def take_up(self, name: str) -> None:
+        """Nothing is ever found here."""
+
     async def prune(self, name: str) -> None:
         self.pruned.append(name)
 
