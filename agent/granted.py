@@ -46,8 +46,7 @@ class Configuration:
         self._agent = agent
         check_unchangeable(path, agent, {0})
         self._document = tomllib.loads(path.read_bytes().decode())
-        self.places = Places(path, self._document, {})
-        self._read = readers(self.places, {})
+        self._read = readers(Places(path, self._document, {}), {})
 
     def target(self, name: str, number: int) -> Target:
         """The target of that name with only one of its hooks, the one with that number."""
