@@ -46,7 +46,6 @@ class Database:
     """
 
     def __init__(self, path: Path, schema: str, version: int, lock: Path, what: str) -> None:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._name = path.stem
         self._file = _File(path, schema + _PROBE, version, lock, what)
         self._file.open(create=True)
@@ -185,13 +184,16 @@ class _File:
         It is made only where it may be: a folder that is empty because its disk is not mounted
         must not get another one.
         """
-        self._lock = own(self._lock_path, os.O_RDWR | (os.O_CREAT if create else 0), self._what)
         try:
+            if create:
+                self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            flags = os.O_RDWR | (os.O_CREAT if create else 0)
+            self._lock = own(self._lock_path, flags, self._what)
             self._connection = _connect(self.path, create=create)
             _prepare(self._connection, self.path, self._schema, self._version)
         except BaseException as error:
             self.let_go()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | OSError):
                 message = f"{self.path} cannot be opened: {error}"
                 raise JournalUnavailable(message) from error
             raise

@@ -17,6 +17,7 @@ import structlog
 
 from agent import room
 from agent.cancel import Cancel
+from agent.disk import write_out
 from agent.errors import GitFailed
 from agent.model import Revision, Target
 from agent.rebuild import Supplies
@@ -101,6 +102,10 @@ class InPlace:
 
     def switch(self) -> None:
         """Nothing: it is live already."""
+
+    def write_out(self) -> None:
+        """Have the tree on its disk; git itself leaves its files to the system."""
+        write_out(self.tree)
 
     def give_up(self) -> None:
         """Nothing is kept of a tree that did not do."""

@@ -33,7 +33,15 @@ class PlainTree:
         """
         with suppress(FileNotFoundError):
             self._index.with_name(f"{self._index.name}.lock").unlink()
-        self._git(["read-tree", "--reset", "-u", check_revision(revision)], cancel)
+        arguments = ["read-tree", "--reset", "-u", check_revision(revision)]
+        try:
+            self._git(arguments, cancel)
+        except GitFailed as error:
+            if error.killed or not self._index.exists():
+                raise
+            # It may be what a power cut left of it; without one git writes every file anew.
+            self._index.unlink()
+            self._git(arguments, cancel)
         keep = [f"--exclude=/{one.translate(_SPECIAL)}" for one in reuse]
         self._git(["clean", "-ffdxq", *keep], cancel)
 

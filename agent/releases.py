@@ -9,7 +9,6 @@ A tree that nobody needs any more becomes the *spare*: cleaned after a deploymen
 waits, it is the next revision after a few writes. Its place is a rename away from a release's.
 """
 
-import ctypes
 import errno
 import os
 import shutil
@@ -23,6 +22,7 @@ import structlog
 from agent.acl import make_folder
 from agent.cancel import Cancel
 from agent.difference import NotWorthIt
+from agent.disk import write_out, write_out_folder
 from agent.errors import AgentError, RevisionFault
 from agent.inside import Inside
 from agent.model import REVISION, Revision, Target
@@ -197,7 +197,7 @@ class Releases:
             raise AgentError(f"{self.tree} is gone; did a hook remove it?")
         if self._link.exists() and not self._link.is_symlink():
             raise AgentError(f"{self._link} is there and is no link; move it away")
-        _write_out(self.tree)
+        write_out(self.tree)
         self._folder().mkdir(mode=0o750, parents=True, exist_ok=True)
         self._folder(self._name, "built").touch()
         beside = self._link.with_name(".current-new")
@@ -205,7 +205,10 @@ class Releases:
         beside.symlink_to(f"releases/{self._name}")
         self.moved = True
         beside.rename(self._link)
-        _write_out_folder(self._target.path)
+        write_out_folder(self._target.path)
+
+    def write_out(self) -> None:
+        """Nothing: it was on the disk before it was live."""
 
     def give_up(self) -> None:
         """The tree did not do, whatever was built for it: nobody goes back to it."""
@@ -282,6 +285,8 @@ class Releases:
         tree = PlainTree(self._mirror, spare, folder / "index")
         tree.check_out(revision, self._reuse(spare), cancel)
         if not tree.has_filters():
+            # What is marked as clean is never gone through again.
+            write_out(spare)
             (folder / "clean").write_text(revision)
 
     # ---- names ------------------------------------------------------------------------------
@@ -307,21 +312,3 @@ def _revision(name: str) -> Revision | None:
     """The revision that a release's name says."""
     revision = name.partition("-")[0]
     return revision if REVISION.fullmatch(revision) else None
-
-
-def _write_out(tree: Path) -> None:
-    """Have the tree on the disk before it is live, also what hooks wrote (syncfs(2))."""
-    folder = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(folder):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(tree))
-    finally:
-        os.close(folder)
-
-
-def _write_out_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.model import Strategy
 from tests.soak import (
     burst,
     damage,
@@ -15,6 +16,7 @@ from tests.soak import (
     loud_hook,
     machine,
     power_cut,
+    power_cut_deploy,
     silent,
 )
 
@@ -64,6 +66,16 @@ def test_power_cuts_lose_nothing_acknowledged(root: Path) -> None:
         pytest.skip(f"no power cuts here: {error}")
     assert figures.acknowledged
     assert (figures.lost, figures.damaged) == (0, 0)
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_power_cuts_in_deployments_leave_no_tree_half(root: Path, strategy: Strategy) -> None:
+    try:
+        figures = power_cut_deploy.run(root, 4, strategy)
+    except power_cut.NoMount as error:
+        pytest.skip(f"no power cuts here: {error}")
+    assert figures.cuts.total() == 4
+    assert figures.not_whole == 0
 
 
 def test_the_journal_keeps_its_promises_through_crashes() -> None:

@@ -527,3 +527,19 @@ def test_a_reader_never_sees_a_missing_or_mixed_tree(house: House, upstream: Ups
         reader.join()
     assert wrong == []
     assert reads > 100
+
+
+def test_an_index_that_a_power_cut_has_spoilt_is_made_anew(
+    house: House, upstream: Upstream
+) -> None:
+    upstream.commit({"a": "1"})
+    house.releases()
+    house.sync()
+    b = upstream.commit({"a": "2", "b": "1"})
+    begun, folder = house.tree / "releases" / b, house.state_dir / "trees" / "shop" / b
+    for one in (begun, folder):
+        one.mkdir()
+    (begun / "a").write_text("")
+    (folder / "index").write_bytes(b"DIRC" + bytes(60))
+    assert house.sync().result == "deployed"
+    assert house.whole() == b

@@ -5,6 +5,7 @@ flushing its log, and mounted again. Prints one line: cuts, deliveries acknowled
 and lost, and inboxes found damaged.
 """
 
+import ctypes
 import fcntl
 import os
 import random
@@ -15,14 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
+_NEW_MOUNTS = 0x20000
+"""CLONE_NEWNS of unshare(2)."""
 _WRITER = """
 import sys
+import time
 from pathlib import Path
 import structlog
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -37,7 +42,7 @@ while True:
     pushes = [(Delivery("github", i, "push", 0), push, ("shop",)) for i in ids]
     for future in (inbox.receive(pushes[:3], 1.0), inbox.receive(pushes[3:], 1.0)):
         future.result()
-    sys.stdout.write("".join(i + "\\n" for i in ids))
+    sys.stdout.write("".join(f"{i} {time.monotonic()}\\n" for i in ids))
     sys.stdout.flush()
 """
 
@@ -60,35 +65,63 @@ class Figures:
         )
 
 
-def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NoMount(f"{command[0]}: {done.stderr.strip()}")
+class Disk:
+    """An ext4 of its own at `folder`, whose power can be cut. NoMount where that cannot be had."""
+
+    def __init__(self, root: Path, megabytes: int) -> None:
+        # Nobody else may come to have the mount, as whoever makes a mount namespace meanwhile would:
+        # it would not be gone when it is unmounted.
+        if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
+            raise NoMount(f"no mounts of its own: {os.strerror(ctypes.get_errno())}")
+        self._call("mount", "--make-rprivate", "/")
+        self._image, self.folder = root / "image", root / "disk"
+        self.folder.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(megabytes << 20)
+        self._call("mkfs.ext4", "-q", str(self._image))
+
+    @contextmanager
+    def mounted(self) -> Iterator[None]:
+        self._call("mount", "-o", "loop", str(self._image), str(self.folder))
+        try:
+            yield
+        finally:
+            self._unmount()
+
+    def cut(self) -> None:
+        """What is not on the disk by now never will be."""
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+        finally:
+            os.close(handle)
+
+    def _unmount(self) -> None:
+        """Again while somebody who has just been killed is not gone yet."""
+        for _ in range(200):
+            with suppress(NoMount):
+                self._call("umount", str(self.folder))
+                return
+            time.sleep(0.05)
+        self._call("umount", str(self.folder))
+
+    def _call(self, *command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NoMount(f"{command[0]}: {done.stderr.strip()}")
 
 
 def run(root: Path, cuts: int, seed: int = 1) -> Figures:
     """Errors: NoMount where there is no right or no way to mount."""
-    if os.getuid() != 0:
-        raise NoMount("only root can mount")
     chance, figures = random.Random(seed), Figures()
-    image, disk = root / "image", root / "disk"
-    disk.mkdir()
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    _call("mkfs.ext4", "-q", str(image))
+    disk = Disk(root, 64)
     acknowledged: set[str] = set()
     for n in range(cuts):
-        _call("mount", "-o", "loop", str(image), str(disk))
-        try:
+        with disk.mounted():
             acknowledged |= _write_until_cut(disk, n, chance.random() * 0.3)
-        finally:
-            _call("umount", str(disk))
         figures.cuts += 1
-        _call("mount", "-o", "loop", str(image), str(disk))
-        try:
-            lost, sound = _look(disk / "state" / "inbox.db", acknowledged)
-        finally:
-            _call("umount", str(disk))
+        with disk.mounted():
+            lost, sound = _look(disk.folder / "state" / "inbox.db", acknowledged)
         figures.lost += len(lost)
         figures.damaged += not sound
         acknowledged -= lost
@@ -96,22 +129,23 @@ def run(root: Path, cuts: int, seed: int = 1) -> Figures:
     return figures
 
 
-def _write_until_cut(disk: Path, n: int, seconds: float) -> set[str]:
-    """Let an inbox be written for a while, cut the power; what was acknowledged by then."""
-    command = [sys.executable, "-c", _WRITER, str(disk / "state"), str(n)]
+def _write_until_cut(disk: Disk, n: int, seconds: float) -> set[str]:
+    """Let an inbox be written for a while, cut the power; what was acknowledged by then.
+
+    What is acknowledged while the ioctl runs does not count: the kernel lets an fsync that has
+    begun end well then, but no answer leaves a host that has no power.
+    """
+    command = [sys.executable, "-c", _WRITER, str(disk.folder / "state"), str(n)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
         assert writer.stdout
         first = writer.stdout.readline()
         time.sleep(seconds)
-        handle = os.open(disk, os.O_RDONLY)
-        try:
-            fcntl.ioctl(handle, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
-        finally:
-            os.close(handle)
+        cut_at = time.monotonic()
+        disk.cut()
         writer.send_signal(signal.SIGKILL)
         rest = writer.stdout.read()
-    lines = (first + rest).decode().split("\n")
-    return set(lines[:-1])
+    words = (line.split() for line in (first + rest).decode().split("\n")[:-1])
+    return {one for one, at in words if float(at) < cut_at}
 
 
 def _look(inbox: Path, acknowledged: set[str]) -> tuple[set[str], bool]:

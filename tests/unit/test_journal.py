@@ -305,3 +305,8 @@ def test_what_the_live_revision_says_of_itself(journal: Journal) -> None:
     journal.begin(newer, POLL, clears_holds=True)
     journal.conclude(newer, Ending(Outcome.ROLLED_BACK, Condition.SETTLED, B, "x"), 4.0)
     assert journal.live_subjects().result() == {"shop": "s"}
+
+
+def test_a_folder_that_cannot_be_is_said_in_words() -> None:
+    with pytest.raises(JournalUnavailable, match=r"/proc/nope/journal\.db cannot be opened"):
+        Journal(Path("/proc/nope"))
