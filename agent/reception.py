@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from agent import logs, public, sandbox, systemd
+from agent import descriptors, logs, public, sandbox, systemd
 from agent.config import Settings
 from agent.connections import Limits
 from agent.errors import ConfigError, JournalUnavailable
@@ -41,8 +41,11 @@ class Reception:
         self.letters = Letters(self.inbox)
         self.receiver = Receiver(self.inbox, self.letters.ring)
         self.tally = self.receiver.tally
-        self.trouble = self.inbox.trouble
         self.close = self.inbox.close
+
+    def trouble(self) -> str | None:
+        """Why deliveries cannot all be taken, in words; None where they can."""
+        return self.inbox.trouble() or descriptors.trouble()
 
     def track(self, settings: Settings | Public) -> None:
         """The webhooks and targets there are, from a configuration that was read (again)."""
@@ -55,8 +58,9 @@ class Reception:
         self, sockets: Sequence[socket.socket], address: str, healthy: Callable[[], bool]
     ) -> Server:
         """The public listener, on the sockets that were passed or else on `address`."""
-        app = public_app(self.receiver, lambda: self.inbox.healthy() and healthy())
-        return Server(app, sockets or [bind(address)], Limits(), self.receiver.take)
+        app = public_app(self.receiver, lambda: self.trouble() is None and healthy())
+        limits = Limits(connections=descriptors.connections(2))
+        return Server(app, sockets or [bind(address)], limits, self.receiver.take)
 
     async def probe(self) -> None:
         """While the inbox fails, try it now and then, so that it is known when it works again."""
@@ -84,6 +88,7 @@ class Reception:
 def run(settings: Public, environ: Mapping[str, str]) -> None:
     """Be the receiver until SIGTERM."""
     logs.set_up(environ=environ)
+    descriptors.take_all()
     _give_up_programs()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Process(settings, environ).run())

@@ -22,6 +22,7 @@ import structlog
 from git.cmd import Git
 
 from agent.cancel import Cancel
+from agent.descriptors import give_back
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.kinds import reveal
 from agent.model import REVISION, GitAccess, Revision, Source
@@ -118,6 +119,7 @@ def git(
     )
     process = started.proc
     assert process is not None
+    give_back(process.pid)
 
     def end() -> None:
         with suppress(ProcessLookupError):
@@ -162,6 +164,7 @@ def blobs(
     )
     process = started.proc
     assert process is not None
+    give_back(process.pid)
     with process, cancel.calling(process.kill):
         assert process.stdin
         assert process.stdout

@@ -24,6 +24,7 @@ from typing import Any
 import agent
 from agent import cgroups, processes
 from agent.cancel import Cancel
+from agent.descriptors import give_back
 from agent.errors import LeftRunning
 from agent.hooks import Command, Result
 
@@ -252,6 +253,7 @@ class _Spawner:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
+            give_back(self._process.pid)
         return self._control
 
     def _stop(self) -> None:

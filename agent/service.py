@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from agent import config, logs, systemd, traces
+from agent import config, descriptors, logs, systemd, traces
 from agent.alerts import Alerts
 from agent.cancel import Cancel
 from agent.config import Settings
@@ -55,6 +55,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, apart: bool = False) 
     `environ` is the process's own, before it is scrubbed.
     """
     logs.set_up(environ=environ)
+    descriptors.take_all()
     tracing = traces.begin(environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Service(settings, environ, tracing, apart=apart).run())
@@ -154,14 +155,15 @@ class Service:
         """The servers for those inside: the control socket; on TCP, where configured, the same
         behind a token, and the metrics."""
         socket, address = self.settings.control_socket, self.settings.metrics_bind
+        few = Limits(connections=descriptors.connections(8))
         socket.parent.mkdir(parents=True, exist_ok=True)
         control = with_page(control_app(self, os.getpid()), self, os.getpid())
         servers = [Server(SocketDoor(control), [bind(f"unix:{socket}", mode=0o660)], None)]
         if entrance := self.settings.entrance:
             door = TokenDoor(control, lambda: _token_hash(self.settings))
-            servers.append(Server(door, [bind(entrance.bind)], Limits()))
+            servers.append(Server(door, [bind(entrance.bind)], few))
         if address:
-            servers.append(Server(metrics_app(self), [bind(address)], Limits()))
+            servers.append(Server(metrics_app(self), [bind(address)], few))
         return servers
 
     def _outward(self) -> list[Server]:
@@ -175,6 +177,7 @@ class Service:
         """What runs from the beginning to the very end."""
         found = [
             self._probe(),
+            self._watch_descriptors(),
             self.news.run(),
             self.alerts.run(),
             systemd.watch(self._environ, self.poller.healthy, self._words),
@@ -292,12 +295,25 @@ class Service:
                     log.info("journal.recovered")
                     self._wish_for_all()
 
+    async def _watch_descriptors(self) -> None:
+        """Say when there are none left, and look at everything when there are some again."""
+        before = None
+        while True:
+            now = descriptors.trouble()
+            if now and not before:
+                log.error("descriptors.exhausted", why=now)
+            elif before and not now:
+                log.info("descriptors.recovered")
+                self._wish_for_all()
+            before = now
+            await asyncio.sleep(_PROBE_EVERY)
+
     def _works(self) -> bool:
         """Whether the journal and the poll really move."""
         return self._ails() is None
 
     def _ails(self) -> str | None:
-        found = self.journal.trouble()
+        found = self.journal.trouble() or descriptors.trouble()
         return found or (None if self.poller.healthy() else "the poll has stalled")
 
     async def _words(self) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from agent.cancel import Cancel
+from agent.descriptors import give_back
 from agent.errors import AgentError
 from agent.messages import Message
 
@@ -62,6 +63,7 @@ def send(order: Order, cancel: Cancel, deadline: float = DEADLINE) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+    give_back(process.pid)
     with process, cancel.calling(process.kill):
         try:
             _, said = process.communicate(msgspec.json.encode(order), timeout=deadline)

@@ -213,15 +213,45 @@ def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:
     a = upstream.commit({"a": "1"})
     agent.start()
     agent.finished(a)
-    _, hard = resource.prlimit(agent.pid, resource.RLIMIT_NOFILE)
+    hard = resource.prlimit(agent.pid, resource.RLIMIT_NOFILE)
     used = len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
-    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 2, hard))
+    # Enough for one connection at a time, and not for a git.
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (used + 2, hard[1]))
+    assert healthz(agent) == 503
+    told = agent.command("status").stdout
+    assert "STALLED: it can open no more files" in told
     b = upstream.commit({"a": "2"})
+    # On the disk, so no false one; the look has to wait.
     assert agent.push(b).status_code == 202
     agent.wait_for_log("sync.tried_again")
+    agent.wait_for_log("descriptors.exhausted")
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (8, hard[1]))
+    # Nobody is let in: the forge sees that it failed.
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{agent.url}/healthz", timeout=0.5)
     assert git("rev-parse", "HEAD", cwd=agent.tree) == a
-    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, hard)
     assert agent.finished(b)["outcome"] == "deployed"
+    agent.wait_for_log("descriptors.recovered")
+    assert healthz(agent) == 200
+
+
+def test_the_agent_takes_all_descriptors_and_hooks_get_what_it_was_started_with(
+    agent: Agent, upstream: Upstream
+) -> None:
+    agent.hook("limits", f"ulimit -Sn > {agent.root}/soft; ulimit -Hn > {agent.root}/hard")
+    agent.configure('[[targets.shop.hooks]]\nrun = ["limits"]\n')
+    a = upstream.commit({"a": "1"})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (555, before[1]))
+    try:
+        agent.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    agent.finished(a)
+    assert resource.prlimit(agent.pid, resource.RLIMIT_NOFILE) == (before[1], before[1])
+    limits = [(agent.root / name).read_text().strip() for name in ("soft", "hard")]
+    assert limits == ["555", str(before[1])]
 
 
 def test_a_demanded_password_is_one_clear_line(
