@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent import plan
 from agent.cancel import Cancel
 from agent.mirror import Mirror, Tips
 from agent.model import Revision, Source, Target
@@ -17,6 +18,8 @@ from agent.uploadpack import Asker
 
 T = TypeVar("T")
 _LOOKS_AT_ONCE = 8
+"""At one host, so that one which hangs keeps nobody from looking at another."""
+_THREADS = 8 * _LOOKS_AT_ONCE
 
 
 class Looks:
@@ -32,8 +35,8 @@ class Looks:
         self._doubted: set[Source] = set()
         self._next: dict[Source, asyncio.Task[Tips]] = {}
         self._running: dict[Source, asyncio.Lock] = {}
-        self._slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
-        self._threads = ThreadPoolExecutor(_LOOKS_AT_ONCE, "look")
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, "look")
 
     def track(self, targets: Iterable[Target]) -> None:
         refs: dict[Source, frozenset[str]] = {}
@@ -65,7 +68,7 @@ class Looks:
         return await asyncio.shield(self._next[source])
 
     async def _look(self, source: Source) -> Tips:
-        async with self._running.setdefault(source, asyncio.Lock()), self._slots:
+        async with self._running.setdefault(source, asyncio.Lock()), self._slot(source):
             del self._next[source]
             refs = self._refs[source]
             asked = None if source in self._doubted else self._asker.tips(source, refs)
@@ -75,6 +78,10 @@ class Looks:
             self._doubted.discard(source)
             self._tips[source] = told
             return told
+
+    def _slot(self, source: Source) -> asyncio.Semaphore:
+        host = plan.repository_identity(source.url).partition(":")[0]
+        return self._slots.setdefault(host, asyncio.Semaphore(_LOOKS_AT_ONCE))
 
     async def _bring(self, source: Source, refs: frozenset[str], told: Tips | None) -> Tips:
         """Bring the mirror up to date: by a small pack where that can be, else by git's fetch."""

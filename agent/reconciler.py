@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -60,7 +60,9 @@ class Reconciler:
         self._state_dir = state_dir
         self._cancel = cancel
         self._clock = clock
-        self._looks = Looks(state_dir / "mirrors", cancel)
+        self._lifetime = ExitStack()
+        self._no_more_looks = self._lifetime.enter_context(cancel.child())
+        self._looks = Looks(state_dir / "mirrors", self._no_more_looks)
         self._slots = asyncio.Semaphore(parallel)
         self._threads = ThreadPoolExecutor(parallel, "deployment")
         self._runs = Runs(hook_runner, cancel)
@@ -103,10 +105,15 @@ class Reconciler:
             except AgentError as error:
                 log.warning("tidy.failed", target=target.name, why=str(error))
 
+    def stop_looking(self) -> None:
+        """The agent is about to stop: what is deployed goes on, and no remote is waited for."""
+        self._no_more_looks.set()
+
     async def close(self) -> None:
         await self._looks.close()
         self._threads.shutdown()
         self._runs.close()
+        self._lifetime.close()
 
     async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
         """Look at a target and close the difference. `superseded` says that a newer wish waits."""
@@ -196,7 +203,7 @@ class Reconciler:
         for pause in plan.waits_for_announced(request.expected, seen):
             log.info("look.waits", target=target.name, expected=request.expected, seconds=pause)
             await asyncio.sleep(pause)
-            if superseded() or self._cancel.is_set:
+            if superseded() or self._no_more_looks.is_set:
                 return
             tip = (await self._looks.look(target.source))[target.ref]
             if request.expected in await self._looks.history(target.source, tip):

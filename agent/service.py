@@ -215,6 +215,7 @@ class Service:
 
     async def _drain(self) -> None:
         """Let what runs end, for a while; then end it, to be gone on with at the next start."""
+        self.reconciler.stop_looking()
         draining = asyncio.create_task(self.worker.drain())
         hurry = asyncio.create_task(self._stop_now.wait())
         await asyncio.wait(

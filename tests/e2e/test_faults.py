@@ -281,6 +281,31 @@ def test_a_demanded_password_is_one_clear_line(
     assert f"shop: {refused}\n  renew the token" in agent.command("status").stdout
 
 
+def test_a_host_that_hangs_keeps_no_other_target_waiting(
+    agent: Agent, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    http_remote.hang = True
+    agent.configure(
+        "".join(
+            f'[targets.other-{n}]\nrepo = "{http_remote.url(f"{n}.git")}"\n'
+            f'path = "{agent.root}/srv/other-{n}"\n'
+            for n in range(20)
+        )
+    )
+    a = upstream.commit({"a": "1"})
+    agent.start()
+    agent.finished(a)
+    until(lambda: len(http_remote.requests) >= 8, "nobody asks the remote that hangs")
+    b = upstream.commit({"a": "2"})
+    assert agent.push(b).status_code == 202
+    assert agent.finished(b)["outcome"] == "deployed"
+    with agent.client() as client:
+        states = {one["name"]: one["state"] for one in client.status()["targets"]}
+    assert states.pop("shop") == "up-to-date"
+    assert set(states.values()) == {"syncing"}
+    assert agent.stop() == 0
+
+
 def test_no_secret_gets_out_of_failures_and_commands(
     tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
 ) -> None:
