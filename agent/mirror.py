@@ -15,6 +15,7 @@ from agent.errors import GitFailed, RemoteFailed
 from agent.model import MOST_COMMITS, REVISION, Commit, Revision, Source
 from agent.repository import (
     check_revision,
+    clear_leftovers,
     clear_locks,
     discard_damaged,
     is_damaged,
@@ -90,6 +91,7 @@ class Mirror:
         if not self.exists():
             self._create("sha1")
         clear_locks(self.path)
+        clear_leftovers(self.path, 2 * repository.FETCH_DEADLINE)
         try:
             return self._fetch_told(told, cancel) or self._fetch_named(wanted, cancel)
         except GitFailed as error:

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -300,6 +301,17 @@ def discard_damaged(mirror: Path, failed: GitFailed) -> None:
     if is_damaged(mirror, failed):
         log.warning("mirror.discarded", mirror=mirror.name, because=str(failed))
         shutil.rmtree(mirror, ignore_errors=True)
+
+
+def clear_leftovers(git_dir: Path, age: float) -> None:
+    """Remove what gits that failed have left of packs, where that is `age` seconds old.
+
+    git's own gc does it too, but not where it is to forget nothing (TIDY).
+    """
+    for path in (git_dir / "objects" / "pack").glob("tmp_*"):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > age:
+                path.unlink()
 
 
 def clear_locks(folder: Path) -> list[Path]:

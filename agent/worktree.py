@@ -14,11 +14,19 @@ from agent.cancel import Cancel
 from agent.errors import GitFailed
 from agent.model import REVISION, Revision
 from agent.rebuild import Supplies, finish_swap, is_ours, rebuild
-from agent.repository import TIDY, check_revision, clear_locks, discard_damaged, is_damaged
+from agent.repository import (
+    TIDY,
+    check_revision,
+    clear_leftovers,
+    clear_locks,
+    discard_damaged,
+    is_damaged,
+)
 
 log = structlog.get_logger()
 
 _LOCK_IS_DEAD = 600.0
+_DAY = 86400.0
 
 # How git writes a path that has one of these in it, in a list of one path a line (git-config(1),
 # core.quotePath).
@@ -235,6 +243,8 @@ class WorkTree:
     def tidy(self) -> None:
         """The same as a person's own git does now and then."""
         if self.exists():
+            # Somebody's own git may take its time.
+            clear_leftovers(self._dir, _DAY)
             self._run(["gc", "--auto", "--quiet"], options=TIDY)
 
     def _end_old_lock(self) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -154,6 +154,8 @@ class HttpRemote:
     redirect_to: str | None = None
     garbage: bool = False
     hang: bool = False
+    spoilt: Callable[[bytes], Iterable[bytes]] | None = None
+    """What is sent of a pack instead, piece by piece; it may take its time."""
     released: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)
     """Set when a request has come."""
@@ -262,11 +264,26 @@ class _Backend(BaseHTTPRequestHandler):
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
         content = self.remote.spoil(len(self.remote.requests), content)
+        if self.remote.spoilt and b"PACK" in content:
+            self._send_pieces(headers, content, self.remote.spoilt(content))
+            return
         self._send(int(headers.pop("Status", "200").split()[0]), headers, content)
 
-    def _send(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    def _send_pieces(
+        self, headers: Mapping[str, str], content: bytes, pieces: Iterable[bytes]
+    ) -> None:
+        self.close_connection = True
+        self._send(200, headers, b"", len(content))
+        with suppress(OSError):
+            for piece in pieces:
+                self.wfile.write(piece)
+
+    def _send(
+        self, status: int, headers: Mapping[str, str], content: bytes, size: int | None = None
+    ) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+        length = str(len(content) if size is None else size)
+        for name, value in {**headers, "Content-Length": length}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from agent.mirror import Mirror
 from agent.model import GitAccess, Secret, Source
 from agent.repository import list_branches, without_credentials
 from agent.worktree import WorkTree
-from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http
+from tests.remotes import HttpRemote, SshRemote, Upstream, git, serve_http
 
 MAIN = "refs/heads/main"
 TOKEN = "ghp_recognisable_token"
@@ -229,6 +229,50 @@ def test_a_remote_that_hangs_is_given_up_at_the_deadline(
     monkeypatch.setattr(repository, "FETCH_DEADLINE", 0.5)
     with pytest.raises(RemoteFailed, match="did not end within 0.5 s"):
         Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN])
+
+
+def spoil(how: str, content: bytes, released: threading.Event) -> Iterator[bytes]:
+    """The first half of a pack, and then something else."""
+    half = len(content) // 2
+    yield content[:half]
+    if how == "drips":
+        for n in range(half, len(content)):
+            if released.wait(0.1):
+                return
+            yield content[n : n + 1]
+    elif how == "hangs":
+        released.wait()
+    elif how == "garbage":
+        yield os.urandom(len(content) - half)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("drips", "Operation too slow"),
+        ("hangs", "Operation too slow"),
+        ("garbage", "protocol error|bad line length|inflate|fatal:"),
+        ("ends", "transfer closed|early EOF|unexpected disconnect"),
+    ],
+)
+def test_a_remote_that_spoils_a_pack_midway(
+    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch,
+    how: str, says: str,
+) -> None:  # fmt: skip
+    quick = (one.replace("lowSpeedTime=30", "lowSpeedTime=1") for one in repository._OPTIONS)
+    monkeypatch.setattr(repository, "_OPTIONS", tuple(quick))
+    a = upstream.commit({"a": os.urandom(30_000)})
+    http_remote.spoilt = lambda content: spoil(how, content, http_remote.released)
+    mirror = Mirror(Source(http_remote.url()), tmp_path / "mirrors")
+    with pytest.raises(RemoteFailed, match=says):
+        mirror.fetch([MAIN])
+    http_remote.spoilt = None
+    for left in mirror.path.rglob("tmp_*"):
+        # Fresh ones may be those of a gc that runs.
+        os.utime(left, (0, 0))
+    assert mirror.fetch([MAIN]) == {MAIN: a}
+    git("fsck", "--strict", cwd=mirror.path)
+    assert list(mirror.path.rglob("tmp_*")) == []
 
 
 def test_a_stop_ends_a_fetch_that_hangs(tmp_path: Path, http_remote: HttpRemote) -> None:
