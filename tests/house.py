@@ -27,11 +27,12 @@ from agent.model import (
 from agent.reconciler import Reconciler
 from tests.remotes import Upstream, git
 
-RECORD = f"""#!{sys.executable}
-import json, os, pathlib, sys
+# Isolated and without site, for it starts thousands of times.
+RECORD = f"""#!{sys.executable} -IS
+import json, os, sys
 facts = {{key: value for key, value in os.environ.items() if key.startswith("DEPLOY_")}}
-facts["files"] = sorted(p.name for p in pathlib.Path().iterdir() if p.name != ".git")
-facts["changed"] = pathlib.Path(os.environ["DEPLOY_CHANGED_FILES"]).read_text().splitlines()
+facts["files"] = sorted(name for name in os.listdir() if name != ".git")
+facts["changed"] = open(os.environ["DEPLOY_CHANGED_FILES"]).read().splitlines()
 with open(sys.argv[1], "a") as file:
     file.write(json.dumps(facts) + "\\n")
 """

@@ -23,7 +23,7 @@ from tests.soak import (
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_kill_9_loses_nothing_and_starts_no_hook_twice(root: Path, apart: bool) -> None:
-    figures = kill_loop.run(root, 6, apart=apart)
+    figures = kill_loop.run(root, 4, apart=apart)
     assert figures.acknowledged
     assert (figures.lost, figures.started_twice, figures.tip_live) == (0, 0, True)
 

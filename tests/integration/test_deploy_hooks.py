@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+# One process runs them all, so that the first environment is made once.
+pytestmark = pytest.mark.xdist_group("deploy-hooks")
 HOOKS = Path(__file__).parents[2] / "deploy_hooks"
 NAMES = sorted(path.name for path in HOOKS.iterdir() if path.name != "README.md")
 
