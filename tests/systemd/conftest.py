@@ -1,18 +1,16 @@
 """One machine for all of these tests, on which the newcomer's page was followed to its end."""
 
-import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.systemd.machine import CHECKOUT, Machine, NoMachine, booted
-
-PAGE = CHECKOUT / "docs" / "install.md"
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.systemd.machine import CERTIFICATE, Machine, NoMachine, booted
+from tests.systemd.page import blocks
 
 # GitHub, in the machine itself: a host of that name that gives out a repository by ssh.
 GITHUB = """
-echo '127.0.0.1 github.com deploy.example.org' >> /etc/hosts
+echo '127.0.0.1 localhost github.com deploy.example.org' >> /etc/hosts
 rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 printf '[global]\\nno-index = true\\nfind-links = /wheels\\n' > /etc/pip.conf
 useradd --create-home --shell /usr/bin/git-shell git
@@ -30,21 +28,16 @@ cd /root/shop
 git checkout --quiet -b main
 echo 1 > n; git add n; git commit --quiet -m one; git push --quiet origin main 2>/dev/null
 """
-CERTIFICATE = """
-live=/etc/letsencrypt/live/deploy.example.org
+TLS = f"""
+live={Path(CERTIFICATE).parent}
 mkdir -p $live
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=deploy.example.org \
-    -addext subjectAltName=DNS:deploy.example.org \
-    -keyout $live/privkey.pem -out $live/fullchain.pem 2>/dev/null
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=deploy.example.org \\
+    -addext subjectAltName=DNS:deploy.example.org \\
+    -keyout $live/privkey.pem -out {CERTIFICATE} 2>/dev/null
 """
 DEPLOY_KEY = """
 cat /etc/gitops-agent/credentials/core/deploy-key.pub >> /home/git/.ssh/authorized_keys
 """
-
-
-def blocks(language: str) -> list[str]:
-    """The page's blocks of code in `language`, in their order."""
-    return [text for kind, text in _BLOCK.findall(PAGE.read_text()) if kind == language]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +45,7 @@ def machine() -> Iterator[Machine]:
     try:
         with booted() as one:
             one.run(GITHUB)
-            one.run(CERTIFICATE)
+            one.run(TLS)
             yield one
     except NoMachine as error:
         pytest.skip(f"no systemd to boot here: {error}")

@@ -19,12 +19,19 @@ from typing import Any
 CHECKOUT = Path(__file__).parents[2]
 NEEDED = ("mmdebstrap", "systemd-nspawn", "nsenter")
 PACKAGES = (
-    "systemd,systemd-sysv,dbus,ca-certificates,curl,git,nginx,openssh-client,openssh-server,"
-    "openssl,python3-venv"
+    "systemd,systemd-sysv,dbus,ca-certificates,caddy,curl,git,nginx,openssh-client,openssh-server,"
+    "openssl,procps,python3-venv"
 )
 PROGRAM = "/opt/gitops-agent"
 PATIENCE = 60.0
-_CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+CERTIFICATE = "/etc/letsencrypt/live/deploy.example.org/fullchain.pem"
+"""No authority outside gives the machine one, so it is its own, and trusted in it."""
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    "SSL_CERT_FILE": CERTIFICATE,
+}
 _NAMESPACES = ["-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"]
 
 
@@ -35,8 +42,9 @@ class NoMachine(Exception):
 def _call(*command: str, **options: Any) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
-        raise NoMachine(f"{command[0]}: {last[0]}")
+        lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
+        said = next((line for line in lines if "ERROR" in line), lines[-1])
+        raise NoMachine(f"{command[0]}: {said}")
 
 
 def _pip(*arguments: str) -> None:
@@ -63,7 +71,8 @@ def base(folder: Path, program: Path) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(parents=True, exist_ok=True)
         _call("mmdebstrap", "--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io",
-              f"--include={PACKAGES}", "bookworm", str(aside))  # fmt: skip
+              f"--include={PACKAGES}", "--customize-hook=chroot $1 systemctl --quiet disable caddy",
+              "bookworm", str(aside))  # fmt: skip
         _pip("download", "--quiet", "--only-binary=:all:", "--python-version=3.11",
              f"--dest={aside}/wheels", str(program))  # fmt: skip
         aside.rename(root)
@@ -173,7 +182,7 @@ class Machine:
         """Run a shell script; its output together. AssertionError where it fails, unless told."""
         done = subprocess.run(
             [*self.enter(), "bash", "-euo", "pipefail", "-c", script],
-            env={**_CLEAN, "HOME": "/root"}, text=True, timeout=PATIENCE * 2, check=False,
+            env=_ENVIRONMENT, text=True, timeout=PATIENCE * 2, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert done.returncode == 0 or not check, f"{script}\n{done.stdout}"
