@@ -14,10 +14,18 @@ from typing import NamedTuple
 _EXEC_READS = 4
 
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
 class Process(NamedTuple):
     pid: int
     parent: int
     group: int
+
+
+def boot() -> str:
+    """Which start of the host this is (random(4))."""
+    return _BOOT.read_text().strip()
 
 
 def below(root: int) -> set[Process]:

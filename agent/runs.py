@@ -29,6 +29,7 @@ from agent.errors import LeftRunning
 from agent.hooks import Command, Result
 
 GRACE = 10.0
+_BOOT = "boot"
 _PATIENCE = 10.0
 _GONE = "it was killed with its supervisor, or the host went down"
 _MORE = "`journalctl -u 'gitops-agent-hooks@*'` has more"
@@ -157,6 +158,7 @@ class _Files:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         result = os.open(self.result, os.O_WRONLY | os.O_CREAT, 0o640)
+        (self.place / _BOOT).write_text(processes.boot())
         os.mkfifo(self.lifeline, 0o600)
         return log, result, os.open(self.lifeline, os.O_RDWR)
 
@@ -271,8 +273,15 @@ class _Spawner:
 
 
 def is_found(place: Path) -> bool:
-    """Whether the files of a run are in `place`."""
-    return any(place.glob("*.lifeline"))
+    """Whether the files of a run are in `place`, and of this start of the host.
+
+    Of what was done before a power cut nobody knows how much is on the disk.
+    """
+    try:
+        of_now = (place / _BOOT).read_text() == processes.boot()
+    except OSError:
+        return False
+    return of_now and any(place.glob("*.lifeline"))
 
 
 def end_runs(place: Path, deployment: str) -> int:

@@ -15,6 +15,7 @@ import pytest
 from tests import canaries
 from tests.agents import PATIENCE, SECRET, Agent
 from tests.remotes import HttpRemote, Upstream, delivery, git, push_payload
+from tests.soak.power_cut import NoMount, keep_mounts
 
 
 @pytest.fixture
@@ -154,7 +155,15 @@ class FailingDisk:
 
 
 @pytest.fixture
-def failing_disk(tmp_path: Path) -> Iterator[FailingDisk]:
+def own_mounts() -> None:
+    try:
+        keep_mounts()
+    except NoMount as error:
+        pytest.skip(f"no disk of its own for a test here: {error}")
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path, own_mounts: None) -> Iterator[FailingDisk]:
     image, folder = tmp_path / "image", tmp_path / "disk"
     folder.mkdir()
     with image.open("wb") as file:

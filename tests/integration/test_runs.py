@@ -16,7 +16,7 @@ import pytest
 from agent import cgroups, processes, runs
 from agent.cancel import Cancel
 from agent.hooks import Command, Result
-from agent.runs import Runs
+from agent.runs import Runs, is_found
 
 # One after another: some of them leave the host little room.
 pytestmark = pytest.mark.xdist_group("runs")
@@ -316,3 +316,13 @@ def test_a_host_that_cannot_says_so(one: Runs, tmp_path: Path, cancel: Cancel) -
     result = one.run(command(tmp_path, "#!/bin/sh\n"), Path("/proc/no/log"), tmp_path, cancel)
     assert str(result) == "the host could not run it: No such file or directory"
     assert result.temporary
+
+
+def test_a_hook_of_another_start_of_the_host_is_not_gone_on_from(
+    one: Runs, tmp_path: Path, cancel: Cancel
+) -> None:
+    place = tmp_path / "place"
+    one.run(command(tmp_path, "exit 0"), tmp_path / "log", place, cancel)
+    assert is_found(place)
+    (place / "boot").write_text("of another start")
+    assert not is_found(place)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
+_BOOT = "/proc/sys/kernel/random/boot_id"
 _NEW_MOUNTS = 0x20000
 """CLONE_NEWNS of unshare(2)."""
 _WRITER = """
@@ -65,27 +67,43 @@ class Figures:
         )
 
 
+def _call(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoMount(f"{command[0]}: {done.stderr.strip()}")
+
+
+def keep_mounts() -> None:
+    """From here on nobody else comes to have this process's mounts, or those of its children.
+
+    Whoever makes a mount namespace meanwhile would, and then nothing is gone when it is unmounted.
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
+        raise NoMount(f"no mounts of its own: {os.strerror(ctypes.get_errno())}")
+    _call("mount", "--make-rprivate", "/")
+
+
 class Disk:
     """An ext4 of its own at `folder`, whose power can be cut. NoMount where that cannot be had."""
 
     def __init__(self, root: Path, megabytes: int) -> None:
-        # Nobody else may come to have the mount, as whoever makes a mount namespace meanwhile would:
-        # it would not be gone when it is unmounted.
-        if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
-            raise NoMount(f"no mounts of its own: {os.strerror(ctypes.get_errno())}")
-        self._call("mount", "--make-rprivate", "/")
-        self._image, self.folder = root / "image", root / "disk"
+        keep_mounts()
+        self._image, self.folder, self._boot = root / "image", root / "disk", root / "boot"
         self.folder.mkdir()
         with self._image.open("wb") as file:
             file.truncate(megabytes << 20)
-        self._call("mkfs.ext4", "-q", str(self._image))
+        _call("mkfs.ext4", "-q", str(self._image))
 
     @contextmanager
     def mounted(self) -> Iterator[None]:
-        self._call("mount", "-o", "loop", str(self._image), str(self.folder))
+        """For a while, in which the host has been started anew, by all that one can see."""
+        self._boot.write_text(f"{uuid.uuid4()}\n")
+        _call("mount", "--bind", str(self._boot), _BOOT)
+        _call("mount", "-o", "loop", str(self._image), str(self.folder))
         try:
             yield
         finally:
+            _call("umount", _BOOT)
             self._unmount()
 
     def cut(self) -> None:
@@ -100,15 +118,10 @@ class Disk:
         """Again while somebody who has just been killed is not gone yet."""
         for _ in range(200):
             with suppress(NoMount):
-                self._call("umount", str(self.folder))
+                _call("umount", str(self.folder))
                 return
             time.sleep(0.05)
-        self._call("umount", str(self.folder))
-
-    def _call(self, *command: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NoMount(f"{command[0]}: {done.stderr.strip()}")
+        _call("umount", str(self.folder))
 
 
 def run(root: Path, cuts: int, seed: int = 1) -> Figures:
