@@ -1,6 +1,9 @@
 """The poll's clock and time table. The wall clock here is ours, and jumps."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -110,3 +113,52 @@ def test_a_scheduler_that_does_not_tick_is_not_healthy(monkeypatch: pytest.Monke
         assert not one.healthy()
 
     asyncio.run(main())
+
+
+# In Berlin the clocks went back at 1:00 UTC on 25 October 2026.
+_BACK = datetime(2026, 10, 25, 1, tzinfo=UTC).timestamp()
+_POLL_THROUGH_JUMPS = """
+import asyncio, sys, time
+from pathlib import Path
+import uvloop
+from agent.model import Target
+from agent.poller import Poller
+
+jumps = [float(word) for word in sys.argv[2:]]
+async def main():
+    ticks = asyncio.Queue()
+    poller = Poller(lambda request: ticks.put_nowait(time.time()))
+    poller.start()
+    poller.track({"shop": Target("shop", "/x", "main", Path("/y"), 1.0, 60.0)}, 0.0)
+    for jump in jumps:
+        # What has ticked by now is of the clock before.
+        await ticks.get()
+        Path(sys.argv[1]).write_text(f"{jump:+.1f}")
+        await ticks.get()
+        print(await ticks.get())
+    assert poller.healthy()
+    poller.stop()
+uvloop.run(main())
+"""
+
+
+def test_daylight_saving_and_jumps_of_the_wall_clock_delay_no_tick(tmp_path: Path) -> None:
+    found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        pytest.skip("no libfaketime here; Debian's package is faketime")
+    offset = tmp_path / "offset"
+    wanted = [_BACK - 1.0, _BACK - 3600.0, _BACK + 7200.0]
+    jumps = [f"{at - time.time():.1f}" for at in wanted]
+    offset.write_text("+0")
+    environ = {
+        **os.environ, "TZ": "Europe/Berlin", "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _POLL_THROUGH_JUMPS, str(offset), *jumps],
+        env=environ, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ticks = [float(line) for line in done.stdout.split()]
+    assert [at <= tick < at + 60 for at, tick in zip(wanted, ticks, strict=True)] == [True] * 3
