@@ -21,6 +21,7 @@ from agent.disk import write_out
 from agent.errors import GitFailed
 from agent.model import Revision, Target
 from agent.rebuild import Supplies
+from agent.words import legible
 from agent.worktree import WorkTree, quoted
 
 _NAMED = 10
@@ -35,7 +36,7 @@ class Saved:
     folder: Path
 
     def __str__(self) -> str:
-        named = ", ".join(self.paths[:_NAMED])
+        named = ", ".join(map(legible, self.paths[:_NAMED]))
         more = len(self.paths) - _NAMED
         return f"{named}{f' and {more} more' if more > 0 else ''} (kept in {self.folder})"
 

@@ -23,6 +23,7 @@ from agent.repository import (
     reaching,
     unread,
 )
+from agent.words import legible
 
 log = structlog.get_logger()
 
@@ -243,12 +244,12 @@ class Mirror:
             listed = repository.git(
                 ["ls-tree", "-r", "--name-only", "--full-tree", new], cwd=self.path
             )
-            return tuple(f"A {path}" for path in listed.splitlines())
+            return tuple(f"A {legible(path)}" for path in listed.splitlines())
         form = ["-r", "--name-status", "--no-renames"]
         listed = repository.git(
             ["diff-tree", *form, check_revision(old), check_revision(new)], cwd=self.path
         )
-        return tuple(line.replace("\t", " ", 1) for line in listed.splitlines())
+        return tuple(legible(line).replace("\t", " ", 1) for line in listed.splitlines())
 
     def has(self, revision: Revision) -> bool:
         with suppress(GitFailed):

@@ -3,6 +3,7 @@
 For the terminal, the page and notices alike. Pure.
 """
 
+import os
 import re
 from datetime import UTC, datetime
 
@@ -14,6 +15,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else "�" for one in text)
+
+
+def legible(path: str) -> str:
+    """A path as text that can be written anywhere; bytes that are no UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def without_credentials(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent import hooks, repository
@@ -931,3 +932,19 @@ def test_the_list_of_changed_files_is_as_git_writes_it(house: House) -> None:
     assert house.sync().result == "deployed"
     form = ["-c", "core.quotePath=false", "diff-tree", "-r", "--name-only"]
     assert house.recorded()[-1]["changed"] == house.git(*form, a, b).splitlines()
+
+
+def test_names_that_are_no_utf8_are_shown_as_what_they_are(
+    house: House, upstream: Upstream
+) -> None:
+    odd = os.fsdecode(b"bad\xff")
+    upstream.commit({"a": "1"})
+    house.track()
+    house.sync()
+    upstream.commit({odd: "1"})
+    assert msgspec.json.decode(msgspec.json.encode(house.compare().files)) == ["A bad\\xff"]
+    assert house.sync().result == "deployed"
+    (house.tree / odd).write_text("by hand")
+    upstream.commit({"a": "2"})
+    assert house.sync().result == "deployed"
+    assert "saved: bad\\xff (kept in" in (house.newest().steps[0].result or "")
