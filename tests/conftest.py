@@ -10,6 +10,13 @@ from tests.agents import Agent
 from tests.house import House
 from tests.remotes import HttpRemote, SshRemote, Upstream, serve_http, serve_ssh
 
+_LONG = ("tests/systemd/", "test_a_death_at_any_step", "test_a_reader_never", "tests/e2e/test_soak")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that at the end no worker is waited for."""
+    items.sort(key=lambda one: not any(name in one.nodeid for name in _LONG))
+
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
