@@ -27,7 +27,7 @@ _PARTS = (
     (Mirror, "fetch", "the fetch"),
     (Releases, "prepare", "the tree brought forward"),
     (Releases, "list_changed", "the list of changed files"),
-    (releases, "_write_out", "written out to the disk"),
+    (releases, "write_out", "written out to the disk"),
 )
 
 
