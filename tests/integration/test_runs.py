@@ -295,6 +295,34 @@ def test_a_spawner_that_was_killed_is_missed_while_a_hook_of_its_runs(
         assert first.result().ok
 
 
+def test_jumps_of_the_wall_clock_move_no_time_out(
+    one: Runs, tmp_path: Path, cancel: Cancel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        pytest.skip("no libfaketime here; Debian's package is faketime")
+    offset, started, go = tmp_path / "offset", tmp_path / "started", tmp_path / "go"
+    for fifo in (started, go):
+        os.mkfifo(fifo)
+    offset.write_text("+0")
+    # The spawner's, and so each supervisor's.
+    monkeypatch.setenv("LD_PRELOAD", str(found[0]))
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(offset))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    waits = command(tmp_path, f"#!/bin/sh\necho > {started}; read line < {go}\n")
+    with ThreadPoolExecutor() as beside:
+        forth = beside.submit(one.run, waits, tmp_path / "forth", tmp_path, cancel)
+        started.read_text()
+        offset.write_text("+3600")
+        go.write_text("on\n")
+        assert forth.result().ok
+        back = beside.submit(one.run, waits, tmp_path / "back", tmp_path, cancel, timeout=1.0)
+        started.read_text()
+        offset.write_text("-3600")
+        assert back.result().timed_out == 1.0
+
+
 def kill_spawner() -> None:
     mine = {child.pid for child in processes.below(os.getpid()) if child.parent == os.getpid()}
     spawner = next(pid for pid in mine if b"agent.supervisor" in cmdline(pid))
