@@ -1,7 +1,7 @@
 """A burst of deliveries while a deployment runs. `python -m tests.soak.burst 10000`
 
 Every tenth is a duplicate and their order is shuffled. Prints one line: answers by status, the
-slowest answer, fetches and deployments that it led to, and whether the branch's end was live.
+slowest answer, questions to the remote and deployments that it led to, and whether the branch's end was live.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _AT_ONCE = 64
 class Figures:
     answers: Counter[int] = field(default_factory=Counter)
     slowest: float = 0.0
-    fetches: int = 0
+    asked: int = 0
     deployments: int = 0
     tip_live: bool = False
 
@@ -34,7 +34,7 @@ class Figures:
         live = "live" if self.tip_live else "NOT LIVE"
         return (
             f"{self.answers.total()} deliveries: {answers}; slowest {self.slowest * 1000:.0f} ms;"
-            f" {self.fetches} fetches, {self.deployments} deployments, the branch's end {live}"
+            f" {self.asked} questions to the remote, {self.deployments} deployments, the branch's end {live}"
         )
 
 
@@ -79,7 +79,7 @@ def run(root: Path, count: int) -> Figures:
             while (target := client.status()["targets"][0])["syncing"]:
                 time.sleep(0.05)
             figures.tip_live = target["live"] == tip
-        figures.fetches = sum("info/refs" in one for one in remote.requests[before:])
+        figures.asked = len(remote.requests[before:])
         figures.deployments = len(agent.history()) - 1
         agent.stop()
     return figures
