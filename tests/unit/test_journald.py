@@ -15,6 +15,7 @@ import structlog
 
 from agent import journald, logs
 
+pytestmark = pytest.mark.usefixtures("logging_put_back")
 SECRET = "a secret of the tests, long enough"
 
 
@@ -76,7 +77,6 @@ def behind(journal: Journal) -> Iterator[Journal]:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, journald.Handler):
             handler.close()
-    logs.set_up()
 
 
 def test_each_value_is_a_field_and_the_line_is_readable(behind: Journal) -> None:
