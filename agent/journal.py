@@ -1,11 +1,9 @@
-"""The journal: requests, deployments and steps, in SQLite.
+"""The journal: deployments and steps, in SQLite; `wishes` has what asked for them.
 
 Each fact is durable before what follows from it is done. Times are Unix seconds, UTC.
 """
 
-import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +13,9 @@ from agent.database import Database, Work
 from agent.model import (
     Deployment,
     Hold,
-    Letter,
     Look,
     Outcome,
     Pause,
-    Reason,
     Retry,
     Revision,
     SyncRequest,
@@ -27,8 +23,8 @@ from agent.model import (
 from agent.notices import Happening
 from agent.outbox import TABLES, Outbox
 from agent.plan import Ending
-from agent.records import Records
 from agent.rows import sound, steps, to_deployment
+from agent.wishes import Wishes, name_deployment
 
 T = TypeVar("T")
 
@@ -83,7 +79,7 @@ CREATE TABLE quarantine (
 """
 
 
-class Journal(Records):
+class Journal(Wishes):
     """Opened once by the service; every method may be called from any thread.
 
     Those that return a Future resolve it after the fsync; the others wait for that.
@@ -97,7 +93,6 @@ class Journal(Records):
                 state_dir / "agent.lock", "the state file",
             )
         )  # fmt: skip
-        self._numbers = itertools.count(self._do(_highest_request) + 1)
         self.outbox = Outbox(self._db)
 
     def close(self) -> None:
@@ -118,62 +113,6 @@ class Journal(Records):
     def probe(self, now: float) -> "Future[None]":
         """Write one small row, to learn whether the disk has room again."""
         return self._db.probe(now)
-
-    # ---- letters and requests ---------------------------------------------------------------
-
-    def read_up_to(self, inbox: str) -> "Future[int]":
-        """The place of the last letter of this inbox whose requests are here; 0 for none."""
-
-        def work(db: sqlite3.Connection) -> int:
-            row = db.execute("SELECT n FROM cursors WHERE inbox = ?", (inbox,)).fetchone()
-            return int(row["n"]) if row else 0
-
-        return self.submit(work)
-
-    def take(
-        self, inbox: str, letters: Sequence[Letter]
-    ) -> "tuple[list[SyncRequest], Future[None]]":
-        """Make a request for each target of `letters`, and remember that they were read.
-
-        One of the newest letter stands for all of them, as it does in the target's mailbox. The
-        requests may be acted on before the Future has resolved: the inbox has them too.
-        """
-        requests = [(self._numbered(wish), made_at) for wish, made_at in _wishes(letters)]
-
-        def work(db: sqlite3.Connection) -> None:
-            for one, made_at in requests:
-                _insert_request(db, one, made_at)
-            db.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (inbox, letters[-1].n))
-
-        return [one for one, _ in requests], self.submit(work)
-
-    def request(self, request: SyncRequest, now: float) -> "Future[SyncRequest]":
-        """Make a person's wish durable; gives it back with its id."""
-        numbered = self._numbered(request)
-
-        def work(db: sqlite3.Connection) -> SyncRequest:
-            _insert_request(db, numbered, now)
-            return numbered
-
-        return self.submit(work)
-
-    def _numbered(self, request: SyncRequest) -> SyncRequest:
-        """With an id of its own, before it is in the file: this is the file's one writer."""
-        return replace(request, id=next(self._numbers))
-
-    def close_requests(
-        self, request: SyncRequest, result: str, why: str, deployment: str | None, now: float
-    ) -> "Future[None]":
-        """Record what came of `request` and of the older wishes that it stands for."""
-
-        def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "UPDATE requests SET done_at = ?, result = ?, why = ?, deployment = ?"
-                " WHERE target = ? AND id <= ? AND done_at IS NULL AND (reason = 'rollback') = ?",
-                (now, result, why, deployment, *_stood_for(request)),
-            )
-
-        return self.submit(work)
 
     # ---- deployments ------------------------------------------------------------------------
 
@@ -199,11 +138,7 @@ class Journal(Records):
                     deployment.started_at,
                 ),
             )
-            db.execute(
-                "UPDATE requests SET deployment = ?"
-                " WHERE target = ? AND id <= ? AND done_at IS NULL AND (reason = 'rollback') = ?",
-                (deployment.id, *_stood_for(request)),
-            )
+            name_deployment(db, request, deployment.id)
             db.execute(
                 "INSERT INTO states (target, condition) VALUES (?, 'moving')"
                 " ON CONFLICT (target) DO UPDATE SET condition = 'moving'",
@@ -392,47 +327,6 @@ def _close(db: sqlite3.Connection, deployment: Deployment, now: float) -> None:
         " WHERE id = ?",
         (now, deployment.id),
     )
-
-
-def _highest_request(db: sqlite3.Connection) -> int:
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'requests'").fetchone()
-    return int(row["seq"]) if row else 0
-
-
-def _wishes(letters: Sequence[Letter]) -> Iterator[tuple[SyncRequest, float]]:
-    """One for each target: what its newest letter says, asked for when its oldest came."""
-    found: dict[str, tuple[Letter, float]] = {}
-    for letter in letters:
-        for name in letter.targets:
-            since = found[name][1] if name in found else letter.received_at
-            found[name] = letter, since
-    for name, (letter, since) in found.items():
-        wish = SyncRequest(name, Reason.PUSH, delivery=letter.delivery, expected=letter.revision)
-        yield wish, since
-
-
-def _insert_request(db: sqlite3.Connection, one: SyncRequest, now: float) -> None:
-    db.execute(
-        "INSERT INTO requests"
-        " (id, target, reason, delivery, expected, force, actor, goal, made_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            one.id,
-            one.target,
-            one.reason,
-            one.delivery,
-            one.expected,
-            one.force,
-            one.actor,
-            one.goal,
-            now,
-        ),
-    )
-
-
-def _stood_for(request: SyncRequest) -> tuple[str, int, bool]:
-    """Which open wishes `request` stands for: the older ones of its kind."""
-    return request.target, request.id or -1, request.reason is Reason.ROLLBACK
 
 
 def _hold(db: sqlite3.Connection, target: str, hold: Hold, now: float) -> None:

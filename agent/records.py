@@ -152,7 +152,7 @@ class Records:
         def work(db: sqlite3.Connection) -> list[Deployment]:
             where, values = ("target = ? AND", (target,)) if target else ("", ())
             rows = db.execute(
-                f"SELECT * FROM deployments WHERE {where} started_at < ?"  # noqa: S608
+                f"SELECT * FROM deployments WHERE {where} started_at < ?"  # noqa: S608 - fixed text
                 " ORDER BY started_at DESC LIMIT ?",
                 (*values, before, limit),
             )

@@ -131,6 +131,6 @@ def sound(
             content = json.dumps(dict(row), default=repr)
             log.error("journal.row_quarantined", table=table, why=str(error), row=content)
             db.execute("INSERT INTO quarantine (kind, content) VALUES (?, ?)", (table, content))
-            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))  # noqa: S608
+            db.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))  # noqa: S608 - our names
         else:
             yield value
