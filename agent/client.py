@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -10,6 +10,9 @@ import msgspec
 from agent.errors import AgentError, NotLetIn, NotRunning
 from agent.places import SYSTEM_CONTROL
 
+T = TypeVar("T")
+_OBJECT = dict[str, Any]
+_OBJECTS = list[dict[str, Any]]
 _LONGEST_ANSWER = 35.0
 _LONGEST_LOOK = 300.0
 
@@ -35,46 +38,46 @@ class Client:
         self._http.close()
 
     def status(self) -> dict[str, Any]:
-        return self._get("/v1/status")  # type: ignore[no-any-return]
+        return self._get("/v1/status", _OBJECT)
 
     def history(self, target: str | None, limit: int) -> list[dict[str, Any]]:
         query = {"limit": limit, **({"target": target} if target else {})}
-        return self._get("/v1/history", **query)  # type: ignore[no-any-return]
+        return self._get("/v1/history", _OBJECTS, **query)
 
     def deployment(self, name: str) -> dict[str, Any]:
-        return self._get(f"/v1/deployments/{name}")  # type: ignore[no-any-return]
+        return self._get(f"/v1/deployments/{name}", _OBJECT)
 
     def sync(self, target: str, actor: str, *, force: bool) -> int:
         """Ask for a look; gives the request's number."""
-        return int(self._tell(target, "sync", actor=actor, force=force)["request"])
+        return int(self._tell(target, "sync", _OBJECT, actor=actor, force=force)["request"])
 
     def rollback(self, target: str, actor: str, to: str | None) -> int:
         """Ask for an earlier revision; gives the request's number."""
-        return int(self._tell(target, "rollback", actor=actor, to=to)["request"])
+        return int(self._tell(target, "rollback", _OBJECT, actor=actor, to=to)["request"])
 
     def pause(self, target: str, actor: str, seconds: float | None, reason: str) -> dict[str, Any]:
-        return self._tell(target, "pause", actor=actor, seconds=seconds, reason=reason)  # type: ignore[no-any-return]
+        return self._tell(target, "pause", _OBJECT, actor=actor, seconds=seconds, reason=reason)
 
     def resume(self, target: str, actor: str) -> None:
-        self._tell(target, "resume", actor=actor)
+        self._tell(target, "resume", type(None), actor=actor)
 
     def cancel(self, target: str, actor: str) -> None:
-        self._tell(target, "cancel", actor=actor)
+        self._tell(target, "cancel", type(None), actor=actor)
 
     def diff(self, target: str) -> dict[str, Any]:
-        return self._get(f"/v1/targets/{target}/diff")  # type: ignore[no-any-return]
+        return self._get(f"/v1/targets/{target}/diff", _OBJECT)
 
     def looks(self, target: str | None, limit: int) -> list[dict[str, Any]]:
         query = {"limit": limit, **({"target": target} if target else {})}
-        return self._get("/v1/looks", **query)  # type: ignore[no-any-return]
+        return self._get("/v1/looks", _OBJECTS, **query)
 
     def result(self, request: int, wait: float) -> dict[str, Any]:
         """What came of a request, after `wait` seconds at most; `result` is None until then."""
-        return self._get(f"/v1/requests/{request}", wait=wait)  # type: ignore[no-any-return]
+        return self._get(f"/v1/requests/{request}", _OBJECT, wait=wait)
 
     def doctor(self, url: str | None) -> list[dict[str, Any]]:
         """What the agent finds wrong; some seconds, or minutes where remotes do not answer."""
-        return self._ask("POST", "/v1/doctor", {"url": url}, timeout=_LONGEST_LOOK)  # type: ignore[no-any-return]
+        return self._ask("POST", "/v1/doctor", _OBJECTS, {"url": url}, timeout=_LONGEST_LOOK)
 
     def log(self, name: str, *, follow: bool) -> Iterator[dict[str, Any]]:
         """The pieces of a deployment's log, as they come."""
@@ -91,26 +94,33 @@ class Client:
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
 
-    def _tell(self, target: str, what: str, **how: Any) -> Any:
-        return self._ask("POST", f"/v1/targets/{target}/{what}", how)
+    def _tell(self, target: str, what: str, kind: type[T], **how: Any) -> T:
+        return self._ask("POST", f"/v1/targets/{target}/{what}", kind, how)
 
-    def _get(self, path: str, **query: Any) -> Any:
-        return self._ask("GET", path, None, query)
+    def _get(self, path: str, kind: type[T], **query: Any) -> T:
+        return self._ask("GET", path, kind, query=query)
 
     def _ask(
         self,
         method: str,
         path: str,
+        kind: type[T],
         body: Any = None,
         query: dict[str, Any] | None = None,
         timeout: float = _LONGEST_ANSWER,
-    ) -> Any:
+    ) -> T:
         try:
             response = self._http.request(method, path, json=body, params=query, timeout=timeout)
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
         self._check(response)
-        return response.json() if response.content else None
+        try:
+            return msgspec.json.decode(response.content or b"null", type=kind)
+        except msgspec.DecodeError as error:
+            raise AgentError(
+                f"what answers on {self._socket} is no agent of this version ({error});"
+                " restart it if it was upgraded"
+            ) from error
 
     def _check(self, response: httpx.Response) -> None:
         if response.is_error:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -141,7 +141,14 @@ Taker = Callable[[Head, Reply], Taken | None]
 """Whoever takes requests on the short path; None for one that is the application's."""
 
 
-FAULT = b'{"error":"error"}'
+def guarded(reply: Reply, step: Callable[..., None], *given: Any) -> None:
+    """Take a step; whatever fault of ours is in it is logged, and answered with a 500."""
+    try:
+        step(*given)
+    except Exception:
+        # Of which kind nobody can know, and every other connection has to go on.
+        log.exception("request.crashed")
+        reply(500, b'{"error":"error"}')
 
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -171,8 +178,8 @@ class Bounded(HttpToolsProtocol):
 
     # ---- what uvicorn and the event loop call --------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
         self.crowd.enter(self, Phase.HEAD)
         self.crowd.make_room()
 
@@ -211,7 +218,7 @@ class Bounded(HttpToolsProtocol):
         if self._taken is None:
             super().on_body(body)
         elif not (self._replied or self._whole):
-            self._tell(self._taken.feed, body)
+            guarded(self._reply, self._taken.feed, body)
 
     def on_message_complete(self) -> None:
         if self._taken is None:
@@ -246,7 +253,7 @@ class Bounded(HttpToolsProtocol):
         self._taken = taker(head, self._reply)
         if self._taken is None:
             return False
-        self._tell(self._taken.begin)
+        guarded(self._reply, self._taken.begin)
         if self.expect_100_continue and not self._replied:
             self.transport.write(_CONTINUE)
         return True
@@ -257,15 +264,7 @@ class Bounded(HttpToolsProtocol):
         if self._replied:
             self._begin_anew()
         else:
-            self._tell(taken.complete)
-
-    def _tell(self, step: Callable[..., None], *given: bytes) -> None:
-        """Tell whoever took it; a fault of ours there is logged, and answered with a 500."""
-        try:
-            step(*given)
-        except Exception:
-            log.exception("request.crashed")
-            self._reply(500, FAULT)
+            guarded(self._reply, taken.complete)
 
     def _reply(self, status: int, content: bytes) -> None:
         if self._replied or self.transport.is_closing():
@@ -333,8 +332,8 @@ class Bounded(HttpToolsProtocol):
 class Introduced(HttpToolsProtocol):
     """uvicorn's HTTP protocol on a Unix socket, where the kernel says who the client is."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
         self.client = _peer(transport.get_extra_info("socket"))
 
 

@@ -116,6 +116,7 @@ def _beside(folder: int, name: bytes) -> Iterator[bytes]:
         yield beside
         os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
+        # Whatever ended it, a cancel too, leaves nothing half written in the tree.
         with suppress(OSError):
             os.unlink(beside, dir_fd=folder)
         raise

@@ -22,7 +22,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.response import Response
 
 from agent import proxies
-from agent.connections import FAULT, Head, Reply
+from agent.connections import Head, Reply, guarded
 from agent.errors import JournalUnavailable, Malformed
 from agent.forges import FORGES
 from agent.forges.github import FORM, JSON
@@ -92,7 +92,7 @@ class Receiver:
     def aside(self, work: Callable[[], T], then: Callable[[T], None], arrival: "Arrival") -> None:
         """Do what takes long beside the loop, and then go on in it."""
         done = asyncio.get_running_loop().run_in_executor(self._aside, work)
-        done.add_done_callback(lambda done: arrival.step(lambda: then(done.result())))
+        done.add_done_callback(lambda done: guarded(arrival.reply, lambda: then(done.result())))
 
     def decide(self, delivery: Delivery, event: Event, arrival: "Arrival") -> None:
         """What becomes of a verified delivery; a push for a target is answered once on disk."""
@@ -134,7 +134,7 @@ class Receiver:
         except JournalUnavailable as error:
             letters = [error] * len(pushed)
         for one, letter in zip(pushed, letters, strict=True):
-            one.arrival.step(self._acknowledge, one, letter)
+            guarded(one.arrival.reply, self._acknowledge, one, letter)
 
     def _acknowledge(self, one: Pushed, letter: Letter | JournalUnavailable | None) -> None:
         told = _told(one.delivery)
@@ -219,14 +219,6 @@ class Arrival:
         self._body.close()
         self._receiver.tally.answered(self._webhook.name, status, body)
         self.reply(status, _encode(body))
-
-    def step(self, work: Callable[..., None], *given: Any) -> None:
-        """Go on later; a fault of ours in it is logged, and answered with a 500."""
-        try:
-            work(*given)
-        except Exception:
-            log.exception("request.crashed")
-            self.reply(500, FAULT)
 
     def begin(self) -> None:
         """Refuse at once what the head alone shows to be in vain."""

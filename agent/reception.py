@@ -119,7 +119,7 @@ class _Process:
             server = reception.server(outward, self._settings.bind, feed.core_is_well)
             self._heed_signals()
             async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(server.run(), name="receiver")
+                serving = tasks.create_task(server.serve_all(), name="receiver")
                 core = await feed.open(inward)
                 beside = [
                     tasks.create_task(reception.probe(), name="probe"),

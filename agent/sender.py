@@ -17,7 +17,7 @@ def way_to(bind: str) -> tuple[httpx.HTTPTransport, str]:
     if bind.startswith("unix:"):
         return httpx.HTTPTransport(uds=bind.removeprefix("unix:")), "http://agent"
     host, _, port = bind.rpartition(":")
-    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - read, not bound
     return httpx.HTTPTransport(), f"http://{here}:{port}"
 
 

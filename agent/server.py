@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
         self._stopping = asyncio.Event()
         self._names = [_name(one) for one in sockets]
 
-    async def run(self) -> None:  # type: ignore[override]
+    async def serve_all(self) -> None:
         """Serve until `stop`; then finish what is being answered."""
         await self.serve(self._sockets)
 

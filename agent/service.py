@@ -116,8 +116,12 @@ class Service:
             self.listening = [address for one in outward for address in one.addresses()]
             self._heed_signals()
             async with asyncio.TaskGroup() as tasks:
-                inward_tasks = [tasks.create_task(one.run(), name="control") for one in inward]
-                outward_tasks = [tasks.create_task(one.run(), name="receiver") for one in outward]
+                inward_tasks = [
+                    tasks.create_task(one.serve_all(), name="control") for one in inward
+                ]
+                outward_tasks = [
+                    tasks.create_task(one.serve_all(), name="receiver") for one in outward
+                ]
                 watching = [tasks.create_task(one) for one in self._watches()]
                 tidying = [tasks.create_task(one) for one in self._tidies()]
                 await asyncio.gather(*(one.ready() for one in (*inward, *outward)))

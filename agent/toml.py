@@ -16,6 +16,7 @@ from cattrs.errors import (
     BaseValidationError,
     ClassValidationError,
     ForbiddenExtraKeysError,
+    IterableValidationError,
     IterableValidationNote,
 )
 from cattrs.gen import make_dict_structure_fn
@@ -78,13 +79,10 @@ def _table(converter: cattrs.Converter, kind: Any) -> Callable[[Any, Any], Any]:
 
 def _faults(error: BaseException, path: str) -> Iterator[str]:
     """Each fault in what cattrs raised, with its key path."""
-    if isinstance(error, BaseValidationError):
-        if isinstance(error, ClassValidationError):
-            noted, others = error.group_exceptions()
-            for inner in others:
-                yield from _faults(inner, path)
-        else:
-            noted = error.group_exceptions()[0]  # type: ignore[attr-defined]
+    if isinstance(error, ClassValidationError | IterableValidationError):
+        noted, others = error.group_exceptions()
+        for inner in others:
+            yield from _faults(inner, path)
         for inner, note in noted:
             yield from _faults(inner, _join(path, note))
     elif isinstance(error, ForbiddenExtraKeysError):

@@ -198,16 +198,17 @@ class Asker:
 
     async def _exchange(self, to: Origin, question: bytes, most: int) -> bytes:
         connection = self._take_idle(to) or await self._connect(to)
+        answered = False
         try:
-            return await connection.ask(question, most)
-        except BaseException:
-            connection.keep = False
-            raise
+            answer = await connection.ask(question, most)
+            answered = True
         finally:
-            if connection.keep:
+            # One whose answer nobody waits for any more would give it to the next who asks.
+            if answered and connection.keep:
                 self._idle.setdefault(to, []).append(connection)
             else:
                 connection.close()
+        return answer
 
     def _take_idle(self, to: Origin) -> Connection | None:
         """The one that was used last, for others are closed by their server sooner."""
