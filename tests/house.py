@@ -37,6 +37,13 @@ with open(sys.argv[1], "a") as file:
     file.write(json.dumps(facts) + "\\n")
 """
 
+FAIL_IF_BAD = 'test ! -e bad || { echo "this revision is bad"; exit 3; }'
+"""A gate for revisions with a file of that name."""
+
+
+class Died(BaseException):
+    """The process is gone, as by kill -9."""
+
 
 class House:
     """A reconciler in a folder of its own, with one upstream."""

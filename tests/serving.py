@@ -25,7 +25,7 @@ def serving(
     async def main() -> None:
         server = Server(app, [one], limits, taker)
         box.extend([server, asyncio.get_running_loop()])
-        task = asyncio.create_task(server.run())
+        task = asyncio.create_task(server.serve_all())
         await server.ready()
         ready.set()
         await task

@@ -55,7 +55,7 @@ class Bare:
 
 async def serve(port: int, state_dir: Path, secret: bytes) -> None:
     inbox = Inbox(state_dir)
-    await Server(Bare(inbox, secret), [bind(f"127.0.0.1:{port}")], Limits()).run()
+    await Server(Bare(inbox, secret), [bind(f"127.0.0.1:{port}")], Limits()).serve_all()
 
 
 def main() -> None:

@@ -13,14 +13,10 @@ import pytest
 from agent import runs
 from agent.hooks import Result
 from agent.model import Outcome, Reason, Stage, Strategy
-from tests.house import House
+from tests.house import Died, House
 
 GATES = [Stage.BUILD, Stage.ACTIVATE, Stage.VERIFY]
 STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
-
-
-class Died(BaseException):
-    """The process is gone, as by kill -9."""
 
 
 @contextmanager

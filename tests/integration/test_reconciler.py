@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent import hooks, repository
+from agent import hooks
 from agent.attempt import Synced
-from agent.database import Database
 from agent.model import (
     Condition,
-    Hook,
     Outcome,
     Pause,
     Reason,
@@ -26,9 +22,7 @@ from agent.model import (
     SyncRequest,
     TargetState,
 )
-from agent.releases import Releases
-from agent.runs import Runs
-from tests.house import House
+from tests.house import FAIL_IF_BAD, House
 from tests.remotes import Upstream
 
 # ---- going well -------------------------------------------------------------------------------
@@ -151,8 +145,6 @@ def test_a_remote_that_is_not_there_is_an_error_and_comes_back(house: House) -> 
 
 
 # ---- going badly ------------------------------------------------------------------------------
-
-FAIL_IF_BAD = 'test ! -e bad || { echo "this revision is bad"; exit 3; }'
 
 
 @pytest.mark.parametrize("stage", [Stage.BUILD, Stage.ACTIVATE, Stage.VERIFY])
@@ -366,100 +358,6 @@ def test_a_crash_on_the_way_back_is_finished_at_the_next_start(house: House) -> 
     assert house.sync(Reason.START).result == "held"
 
 
-class Died(BaseException):
-    """The process is gone, as by kill -9; what it had told the disk stays."""
-
-
-class Deaths:
-    """Dies at the nth step: before or after each journal write, each git and each hook."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.left = -1
-        self.at = ""
-        steps = ((Database, "submit"), (repository, "git"), (Runs, "run"), (Releases, "switch"))
-        for owner, name in steps:
-            monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name), name))
-
-    def _deadly(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def deadly(*args: Any, **kwargs: Any) -> Any:
-            self._step(f"before {name}")
-            answer = real(*args, **kwargs)
-            if name == "submit":
-                answer.result()
-            self._step(f"after {name}")
-            return answer
-
-        return deadly
-
-    def _step(self, at: str) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.at = at
-            raise Died
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("strategy", list(Strategy))
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_a_death_at_any_step_ends_at_the_same_revision(
-    house: House, monkeypatch: pytest.MonkeyPatch, bad: bool, strategy: Strategy
-) -> None:
-    a = house.upstream.commit({"a": "1"})
-    gate = house.hook(FAIL_IF_BAD, Stage.ACTIVATE)
-    hooks = (house.recorder(Stage.BUILD), gate, house.recorder(Stage.VERIFY))
-    house.track(*hooks, strategy=strategy)
-    assert house.sync().result == "deployed"
-    b = house.upstream.commit({"a": "2", **({"bad": ""} if bad else {})})
-    goal = a if bad else b
-    house.stop()
-    before = shutil.copytree(house.root, house.root.with_name("before"), symlinks=True)
-    deaths = Deaths(monkeypatch)
-    died: list[str] = []
-    for n in range(1, 200):
-        shutil.rmtree(house.root)
-        shutil.copytree(before, house.root, symlinks=True)
-        house.start()
-        deaths.left = n
-        try:
-            house.sync(Reason.PUSH)
-        except Died:
-            died.append(deaths.at)
-        finished = deaths.left > 0
-        deaths.left = -1
-        house.restart()
-        house.sync(Reason.START)
-        assert house.whole() == goal, died[-1:]
-        state = house.state()
-        assert (state.live, state.condition) == (goal, Condition.SETTLED), died[-1:]
-        assert (state.hold is not None) == bad
-        started = [
-            (one["DEPLOY_ID"], one["DEPLOY_STAGE"], one["DEPLOY_REASON"])
-            for one in house.recorded()
-        ]
-        assert len(set(started)) == len(started), died[-1:]
-        # Forwards the attempt alone tells one start from another; on the way back the id does.
-        told = [
-            (one["DEPLOY_REVISION"], one["DEPLOY_STAGE"], one["DEPLOY_ATTEMPT"])
-            for one in house.recorded()
-            if one["DEPLOY_REASON"] != "rollback"
-        ]
-        assert len(set(told)) == len(told), died[-1:]
-        house.stop()
-        if finished:
-            break
-    assert len(died) > 40
-    assert {
-        "before submit",
-        "after submit",
-        "before git",
-        "after git",
-        "before run",
-        "after run",
-    } == {at for at in died if not at.endswith(" switch")}
-    switched = {at for at in died if at.endswith(" switch")}
-    assert switched == ({"before switch", "after switch"} if strategy == "releases" else set())
-
-
 # ---- what a person says -----------------------------------------------------------------------
 
 
@@ -567,293 +465,6 @@ def test_what_a_sync_would_bring(house: House, upstream: Upstream) -> None:
     assert [one.revision for one in again.commits] == [d]
     assert [one.subject for one in again.taken_away] == ["first"]
     assert house.newest().revision not in (b, c, d), "a comparison deploys nothing"
-
-
-# ---- changed by hand --------------------------------------------------------------------------
-
-
-def test_tracked_changes_are_saved_and_named(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1\n", "b": "1\n", "c": "1\n"})
-    house.sync()
-    (house.tree / "a").write_text("by hand\n")
-    (house.tree / "b").unlink()
-    (house.tree / "c").write_text("staged\n")
-    house.git("add", "c")
-    house.upstream.commit({"a": "2\n"})
-    assert house.sync().result == "deployed"
-    assert house.clean()
-    assert (house.tree / "a").read_text() == "2\n"
-    patch = (house.saved() / "changes.patch").read_text()
-    assert "+by hand" in patch
-    assert "+staged" in patch
-    assert "deleted file mode" in patch
-    result = house.newest().steps[0].result
-    assert result
-    assert result.startswith("ok; changed by hand and saved: a, b, c (kept in ")
-    house.git("checkout", "-q", "HEAD~1")
-    house.git("apply", str(house.saved() / "changes.patch"))
-    assert (house.tree / "a").read_text() == "by hand\n"
-
-
-def test_untracked_things_in_the_way_are_copied_and_others_left(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1", ".gitignore": "*.log\n"})
-    house.sync()
-    (house.tree / "uploads").mkdir()
-    (house.tree / "uploads" / "photo").write_bytes(b"\0photo")
-    (house.tree / ".env").write_text("KEY=1")
-    (house.tree / "new").write_text("mine")
-    (house.tree / "ignored.log").write_text("mine too")
-    (house.tree / "folder").mkdir()
-    (house.tree / "folder" / "inside").write_text("deep")
-    (house.tree / "lib").write_text("a file")
-    (house.tree / "link").symlink_to("/etc")
-    house.upstream.commit(
-        {
-            "new": "theirs",
-            "ignored.log": "theirs",
-            "folder": "a file now",
-            "lib/x": "1",
-            "link/y": "1",
-        }
-    )
-    assert house.sync().result == "deployed"
-    assert house.git("status", "--porcelain", "--untracked-files=all").splitlines() == [
-        "?? .env",
-        "?? uploads/photo",
-    ]
-    assert (house.tree / "uploads" / "photo").read_bytes() == b"\0photo"
-    files = house.saved() / "files"
-    assert (files / "new").read_text() == "mine"
-    assert (files / "ignored.log").read_text() == "mine too"
-    assert (files / "folder" / "inside").read_text() == "deep"
-    assert (files / "lib").read_text() == "a file"
-    assert (files / "link").readlink() == Path("/etc")
-    assert not Path("/etc/y").exists()
-
-
-def test_what_lies_where_a_file_was_taken_away_or_forgotten_is_copied(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1", "d/e": "1", "f": "1", "g": "1"})
-    house.sync()
-    (house.tree / "a").unlink()
-    (house.tree / "a").mkdir()
-    (house.tree / "a" / "x").write_text("in a folder")
-    (house.tree / "d" / "e").unlink()
-    (house.tree / "d").rmdir()
-    (house.tree / "d").write_text("a file")
-    house.git("rm", "-q", "--cached", "f")
-    (house.tree / "f").write_text("forgotten")
-    (house.tree / "g").unlink()
-    house.upstream.commit({"a": "2", "d/e": "2", "f": "2", "g": "2"})
-    assert house.sync().result == "deployed"
-    assert house.clean()
-    files = house.saved() / "files"
-    assert [(files / name).read_text() for name in ("a/x", "d", "f")] == [
-        "in a folder", "a file", "forgotten",
-    ]  # fmt: skip
-    assert not (files / "g").exists()
-
-
-def test_an_index_that_is_gone_hides_no_change(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1", "b": "1"})
-    house.sync()
-    (house.tree / "a").write_text("by hand")
-    (house.tree / ".git" / "index").unlink()
-    house.upstream.commit({"a": "2"})
-    assert house.sync().result == "deployed"
-    assert "+by hand" in (house.saved() / "changes.patch").read_text()
-    assert not (house.saved() / "files").exists()
-
-
-def test_an_existing_clone_is_taken_over_as_it_stands(house: House) -> None:
-    a = house.upstream.commit({"a": "1"})
-    house.tree.parent.mkdir(parents=True)
-    subprocess.run(["git", "clone", "-q", house.upstream.url, str(house.tree)], check=True)
-    (house.tree / "note").write_text("untracked")
-    (house.tree / "a").write_text("unpublished")
-    house.git("commit", "-qam", "by hand")
-    mine = house.git("rev-parse", "HEAD")
-    house.git("checkout", "-q", "--detach")
-    house.git("branch", "-qf", "main", a)
-    house.track(house.recorder(Stage.BUILD))
-    b = house.upstream.commit({"b": "1"})
-    assert house.sync(Reason.START).result == "deployed"
-    assert house.git("rev-parse", "HEAD") == b
-    assert house.recorded()[0]["DEPLOY_PREVIOUS_REVISION"] == mine
-    branches = house.git("branch", "--contains", mine, "--format=%(refname:short)").splitlines()
-    assert [one for one in branches if one.startswith("saved/")]
-    assert (house.tree / "note").read_text() == "untracked"
-
-
-def test_a_folder_that_is_no_clone_becomes_one(house: House) -> None:
-    house.tree.mkdir(parents=True)
-    (house.tree / "a").write_text("was here")
-    (house.tree / "other").write_text("stays")
-    house.upstream.commit({"a": "1"})
-    house.track()
-    assert house.sync().result == "deployed"
-    assert (house.tree / "a").read_text() == "1"
-    assert (house.tree / "other").read_text() == "stays"
-    assert (house.saved() / "files" / "a").read_text() == "was here"
-
-
-def test_a_tree_moved_by_hand_is_brought_back(house: House) -> None:
-    house.track()
-    a = house.upstream.commit({"a": "1"})
-    b = house.upstream.commit({"a": "2"})
-    house.sync()
-    house.git("checkout", "-q", a)
-    assert house.sync(Reason.POLL).result == "deployed"
-    assert house.git("rev-parse", "HEAD") == b
-
-
-def test_a_change_that_git_was_told_to_overlook_is_saved_at_the_second_attempt(
-    house: House,
-) -> None:
-    house.track()
-    house.upstream.commit({"a": "1\n"})
-    house.sync()
-    house.git("update-index", "--assume-unchanged", "a")
-    (house.tree / "a").write_text("by hand\n")
-    house.upstream.commit({"a": "2\n"})
-    assert house.sync().retry_at is not None
-    assert house.sync(Reason.PUSH).result == "deployed"
-    assert (house.tree / "a").read_text() == "2\n"
-    assert "+by hand" in (house.saved() / "changes.patch").read_text()
-
-
-def test_a_merge_left_in_the_middle_does_not_block(house: House) -> None:
-    house.track()
-    a = house.upstream.commit({"a": "1\n"})
-    house.upstream.commit({"a": "2\n"})
-    house.sync()
-    house.git("checkout", "-qb", "mine", a)
-    (house.tree / "a").write_text("mine\n")
-    house.git("commit", "-qam", "mine")
-    with pytest.raises(subprocess.CalledProcessError):
-        house.git("merge", "-q", "origin/main")
-    house.upstream.commit({"a": "3\n"})
-    assert house.sync().result == "deployed"
-    assert house.clean()
-    assert house.git("log", "-1", "--format=%s", "mine") == "mine"
-
-
-# ---- hostile repositories ---------------------------------------------------------------------
-
-
-def test_odd_file_names_arrive_as_they_are(house: House) -> None:
-    house.track(house.recorder(Stage.BUILD))
-    names = ["-rf", "a b", "new\nline", 'quo"te', "ünïcode", "*", "$(id)", "back\\slash"]
-    house.upstream.commit(dict.fromkeys(names, "x"))
-    assert house.sync().result == "deployed"
-    assert sorted(one.name for one in house.tree.iterdir()) == sorted([*names, ".git"])
-    changed = house.recorded()[0]["changed"]
-    assert len(changed) == len(names)
-    assert '"new\\nline"' in changed
-    assert "ünïcode" in changed
-
-
-def test_a_link_out_of_the_tree_is_never_written_through(house: House) -> None:
-    outside = house.root / "outside"
-    outside.mkdir()
-    (outside / "x").write_text("safe")
-    house.track()
-    house.upstream.commit({"keep": "1"}, symlinks={"out": str(outside)})
-    assert house.sync().result == "deployed"
-    assert (house.tree / "out").is_symlink()
-    house.upstream.commit({"out": None})
-    house.upstream.commit({"out/x": "overwritten?"})
-    assert house.sync().result == "deployed"
-    assert (outside / "x").read_text() == "safe"
-    assert (house.tree / "out" / "x").read_text() == "overwritten?"
-
-
-def test_a_program_of_the_tree_that_links_out_of_it_is_not_run(house: House) -> None:
-    house.track(Hook("x", Stage.BUILD, ("./x",), 5.0))
-    house.upstream.commit({"a": "1"}, symlinks={"x": "/bin/true"})
-    synced = house.sync()
-    assert synced.result == "failed"
-    assert "outside" in synced.why
-
-
-def test_nothing_in_a_repository_runs_by_itself(house: House) -> None:
-    house.track()
-    evil = f"touch {house.root}/ran"
-    house.upstream.commit(
-        {
-            ".gitattributes": "* filter=evil diff=evil merge=evil\n*.bin filter=lfs\n",
-            ".gitconfig": f'[filter "evil"]\n\tsmudge = {evil}\n',
-            ".gitmodules": f'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "{evil}"\n\tupdate = !{evil}\n',
-            "model.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
-            "hooks/post-checkout": f"#!/bin/sh\n{evil}\n",
-        },
-        executable=("hooks/post-checkout",),
-    )
-    synced = house.sync()
-    assert not (house.root / "ran").exists()
-    assert synced.result in ("deployed", "error")
-
-
-def test_the_git_hooks_of_a_clone_are_not_run(house: House) -> None:
-    house.upstream.commit({"a": "1"})
-    house.tree.parent.mkdir(parents=True)
-    subprocess.run(["git", "clone", "-q", house.upstream.url, str(house.tree)], check=True)
-    for name in ("post-checkout", "reference-transaction", "post-index-change"):
-        hook = house.tree / ".git" / "hooks" / name
-        hook.parent.mkdir(exist_ok=True)
-        hook.write_text(f"#!/bin/sh\ntouch {house.root}/ran\n")
-        hook.chmod(0o755)
-    house.upstream.commit({"a": "2"})
-    house.track()
-    assert house.sync().result == "deployed"
-    assert not (house.root / "ran").exists()
-
-
-def test_a_locked_tree_of_a_killed_deployment_is_repaired(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1"})
-    house.sync()
-    house.upstream.commit({"a": "2"})
-
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    house.journal.conclude = die  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        house.sync()
-    (house.tree / ".git" / "index.lock").touch()
-    house.restart()
-    assert house.sync(Reason.START).result == "deployed"
-
-
-def test_a_person_s_lock_is_waited_for_and_a_dead_one_removed(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1"})
-    house.sync()
-    lock = house.tree / ".git" / "index.lock"
-    lock.touch()
-    house.upstream.commit({"a": "2"})
-    synced = house.sync()
-    assert synced.retry_at is not None
-    assert "index.lock" in synced.why
-    assert house.state().hold is None
-    os.utime(lock, (1, 1))
-    assert house.sync(Reason.MANUAL).result == "deployed"
-    assert house.clean()
-
-
-def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1"})
-    house.sync()
-    (mirror,) = (house.state_dir / "mirrors").iterdir()
-    (mirror / "shallow.lock").touch()
-    (mirror / "refs" / "heads" / "main.lock").touch()
-    house.upstream.commit({"a": "2"})
-    assert house.sync().result == "deployed"
 
 
 # ---- sharing and waiting ----------------------------------------------------------------------

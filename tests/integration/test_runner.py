@@ -256,9 +256,8 @@ def slow(host: Host) -> Callable[[], None]:
     return lambda: (host.root / "started").read_text() and None
 
 
-def test_a_hook_goes_on_without_an_agent_that_stops_and_is_found_again(
-    host: Host, cancel: Cancel, slow: Callable[[], None]
-) -> None:
+def left_running(host: Host, cancel: Cancel, slow: Callable[[], None]) -> hooks.Command:
+    """A command whose agent has stopped while it ran."""
     command = host.command(host.hooks[0])
     stop = Cancel()
     stopping = threading.Thread(target=lambda: (slow(), stop.set()))
@@ -267,6 +266,13 @@ def test_a_hook_goes_on_without_an_agent_that_stops_and_is_found_again(
         host.run_command(command, cancel, stop)
     stopping.join()
     stop.close()
+    return command
+
+
+def test_a_hook_goes_on_without_an_agent_that_stops_and_is_found_again(
+    host: Host, cancel: Cancel, slow: Callable[[], None]
+) -> None:
+    command = left_running(host, cancel, slow)
     going = threading.Thread(target=(host.root / "go").write_text, args=("go\n",))
     going.start()
     assert host.run_command(command, cancel).ok
@@ -277,14 +283,7 @@ def test_a_hook_goes_on_without_an_agent_that_stops_and_is_found_again(
 def test_one_that_was_found_again_can_be_ended(
     host: Host, cancel: Cancel, slow: Callable[[], None]
 ) -> None:
-    command = host.command(host.hooks[0])
-    stop = Cancel()
-    stopping = threading.Thread(target=lambda: (slow(), stop.set()))
-    stopping.start()
-    with pytest.raises(LeftRunning):
-        host.run_command(command, cancel, stop)
-    stopping.join()
-    stop.close()
+    command = left_running(host, cancel, slow)
     cancel.set()
     assert host.run_command(command, cancel, Cancel()) == Result(canceled=True)
 

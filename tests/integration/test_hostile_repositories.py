@@ -1,0 +1,125 @@
+"""What a repository may hold, and what lies in a tree that should not; nothing of it runs or blocks."""
+
+import os
+import subprocess
+
+import pytest
+
+from agent.model import (
+    Hook,
+    Reason,
+    Stage,
+)
+from tests.house import House
+
+
+def test_odd_file_names_arrive_as_they_are(house: House) -> None:
+    house.track(house.recorder(Stage.BUILD))
+    names = ["-rf", "a b", "new\nline", 'quo"te', "ünïcode", "*", "$(id)", "back\\slash"]
+    house.upstream.commit(dict.fromkeys(names, "x"))
+    assert house.sync().result == "deployed"
+    assert sorted(one.name for one in house.tree.iterdir()) == sorted([*names, ".git"])
+    changed = house.recorded()[0]["changed"]
+    assert len(changed) == len(names)
+    assert '"new\\nline"' in changed
+    assert "ünïcode" in changed
+
+
+def test_a_link_out_of_the_tree_is_never_written_through(house: House) -> None:
+    outside = house.root / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("safe")
+    house.track()
+    house.upstream.commit({"keep": "1"}, symlinks={"out": str(outside)})
+    assert house.sync().result == "deployed"
+    assert (house.tree / "out").is_symlink()
+    house.upstream.commit({"out": None})
+    house.upstream.commit({"out/x": "overwritten?"})
+    assert house.sync().result == "deployed"
+    assert (outside / "x").read_text() == "safe"
+    assert (house.tree / "out" / "x").read_text() == "overwritten?"
+
+
+def test_a_program_of_the_tree_that_links_out_of_it_is_not_run(house: House) -> None:
+    house.track(Hook("x", Stage.BUILD, ("./x",), 5.0))
+    house.upstream.commit({"a": "1"}, symlinks={"x": "/bin/true"})
+    synced = house.sync()
+    assert synced.result == "failed"
+    assert "outside" in synced.why
+
+
+def test_nothing_in_a_repository_runs_by_itself(house: House) -> None:
+    house.track()
+    evil = f"touch {house.root}/ran"
+    house.upstream.commit(
+        {
+            ".gitattributes": "* filter=evil diff=evil merge=evil\n*.bin filter=lfs\n",
+            ".gitconfig": f'[filter "evil"]\n\tsmudge = {evil}\n',
+            ".gitmodules": f'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "{evil}"\n\tupdate = !{evil}\n',
+            "model.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+            "hooks/post-checkout": f"#!/bin/sh\n{evil}\n",
+        },
+        executable=("hooks/post-checkout",),
+    )
+    synced = house.sync()
+    assert not (house.root / "ran").exists()
+    assert synced.result in ("deployed", "error")
+
+
+def test_the_git_hooks_of_a_clone_are_not_run(house: House) -> None:
+    house.upstream.commit({"a": "1"})
+    house.tree.parent.mkdir(parents=True)
+    subprocess.run(["git", "clone", "-q", house.upstream.url, str(house.tree)], check=True)
+    for name in ("post-checkout", "reference-transaction", "post-index-change"):
+        hook = house.tree / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {house.root}/ran\n")
+        hook.chmod(0o755)
+    house.upstream.commit({"a": "2"})
+    house.track()
+    assert house.sync().result == "deployed"
+    assert not (house.root / "ran").exists()
+
+
+def test_a_locked_tree_of_a_killed_deployment_is_repaired(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"a": "2"})
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    house.journal.conclude = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        house.sync()
+    (house.tree / ".git" / "index.lock").touch()
+    house.restart()
+    assert house.sync(Reason.START).result == "deployed"
+
+
+def test_a_person_s_lock_is_waited_for_and_a_dead_one_removed(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    lock = house.tree / ".git" / "index.lock"
+    lock.touch()
+    house.upstream.commit({"a": "2"})
+    synced = house.sync()
+    assert synced.retry_at is not None
+    assert "index.lock" in synced.why
+    assert house.state().hold is None
+    os.utime(lock, (1, 1))
+    assert house.sync(Reason.MANUAL).result == "deployed"
+    assert house.clean()
+
+
+def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.sync()
+    (mirror,) = (house.state_dir / "mirrors").iterdir()
+    (mirror / "shallow.lock").touch()
+    (mirror / "refs" / "heads" / "main.lock").touch()
+    house.upstream.commit({"a": "2"})
+    assert house.sync().result == "deployed"
