@@ -140,16 +140,16 @@ class Journal(Wishes):
             )
             name_deployment(db, request, deployment.id)
             db.execute(
-                "INSERT INTO states (target, condition) VALUES (?, 'moving')"
-                " ON CONFLICT (target) DO UPDATE SET condition = 'moving'",
-                (deployment.target,),
+                "INSERT INTO states (target, condition, attempts) VALUES (?, 'moving', ?)"
+                " ON CONFLICT DO UPDATE SET condition = 'moving', attempts = excluded.attempts",
+                (deployment.target, deployment.attempt),
             )
             if clears_holds:
                 db.execute("DELETE FROM holds WHERE target = ?", (deployment.target,))
                 db.execute(
-                    "UPDATE states SET retry = NULL, retry_at = NULL, attempted = ?, attempts = ?"
+                    "UPDATE states SET retry = NULL, retry_at = NULL, attempted = ?"
                     " WHERE target = ?",
-                    (deployment.revision, deployment.attempt, deployment.target),
+                    (deployment.revision, deployment.target),
                 )
             self.outbox.add(db, Happening(deployment, None), deployment.started_at)
 

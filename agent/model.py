@@ -327,7 +327,7 @@ class TargetState:
     """The newest last."""
     retry: Retry | None = None
     attempts: int = 0
-    """Deployments begun at `attempted` in a row without it being deployed."""
+    """Deployments begun in a row, at `attempted` or back from it, without one going through."""
     attempted: Revision | None = None
     pause: Pause | None = None
 

@@ -138,8 +138,8 @@ class RollBack:
 
     revision: Revision
     leaves: Revision | None
+    attempt: int
     why: str
-    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def decide(
     left_alone = _left_alone(state, revision, now)
     if state.condition is Condition.MOVING and left_alone and state.live:
         why = f"what is live was left between two revisions, and {left_alone.why}"
-        return Restore(state.live, state.attempts, why)
+        return Restore(state.live, state.attempts + 1, why)
     if left_alone:
         return left_alone
     if state.condition is Condition.MOVING:
@@ -229,7 +229,7 @@ def roll_back(state: TargetState, head: Revision | None, goal: Revision) -> Roll
     """What to do about a person's wish to have `goal` live again."""
     if goal == state.live == head and state.condition is Condition.SETTLED:
         return Nothing("up-to-date", f"{goal[:12]} is live")
-    return RollBack(goal, state.live, f"back to {goal[:12]}")
+    return RollBack(goal, state.live, state.attempts + 1, f"back to {goal[:12]}")
 
 
 def explain(request: SyncRequest) -> str:

@@ -40,6 +40,7 @@ from agent.worker import Worker
 TARGET = Target("shop", "/r", "main", Path("/srv/shop"), None, 60.0)
 LOOKS = (Reason.PUSH, Reason.POLL, Reason.START, Reason.MANUAL)
 ENDS = ("good", "bad", "bad and back bad", "not now", "crash before", "crash in", "crash in back")
+NO_WAY_BACK = ("bad and back bad", "not now", "crash in back")
 
 
 class Died(BaseException):
@@ -83,11 +84,12 @@ class Syncs:
         )  # fmt: skip
         if world.end == "crash before":
             raise Died
+        revision, attempts = world.attempted
         if isinstance(task, plan.Deploy):
-            revision, attempts = world.attempted
-            attempts = attempts + 1 if revision == one.revision else 1
-            assert one.attempt == attempts, "an attempt was counted twice or not at all"
-            world.attempted = (one.revision, attempts)
+            attempts = attempts if revision == one.revision else 0
+            revision = one.revision
+        assert one.attempt == attempts + 1, "an attempt was counted twice or not at all"
+        world.attempted = (revision, attempts + 1)
         journal.begin(one, request, clears_holds=isinstance(task, plan.Deploy))
         world.begun.append(one.revision)
         world.moved_by_hand = False
@@ -105,7 +107,7 @@ class Syncs:
         if end == "crash in":
             raise Died
         restoring = isinstance(task, plan.Restore)
-        if end == "good" or (restoring and end not in ("bad and back bad", "crash in back")):
+        if end == "good" or (restoring and end not in NO_WAY_BACK):
             ending = plan.ending_well(task, one)
             world.live = one.revision
             if not restoring:

@@ -164,13 +164,13 @@ LIVE = TargetState("shop", live=A)
         (TargetState("shop", A, condition=Condition.MOVING, attempts=1, attempted=B), B, B, Reason.START, False,
          Deploy(B, 2, "the deployment before was interrupted")),
         (TargetState("shop", A, condition=Condition.MOVING, holds=(HELD,), attempts=1, attempted=B), B, B, Reason.START, False,
-         Restore(A, 1, f"what is live was left between two revisions, and {B[:12]} is held: {HELD.because}")),
+         Restore(A, 2, f"what is live was left between two revisions, and {B[:12]} is held: {HELD.because}")),
         (TargetState("shop", A, pause=PAUSED), A, B, Reason.PUSH, False, Nothing("paused", "shop was paused by ada: audit", NOW + 60)),
         (TargetState("shop", A, pause=PAUSED), A, B, Reason.MANUAL, True, Deploy(B, 1, "forced")),
         (TargetState("shop", A, pause=OVER), A, B, Reason.POLL, False, Deploy(B, 1, f"the branch is at {B[:12]}")),
         (TargetState("shop", A, pause=FOR_EVER), A, B, Reason.POLL, False, Nothing("paused", "shop was paused by ada")),
         (TargetState("shop", A, condition=Condition.MOVING, pause=FOR_EVER, attempts=1, attempted=B), B, B, Reason.START, False,
-         Restore(A, 1, "what is live was left between two revisions, and shop was paused by ada")),
+         Restore(A, 2, "what is live was left between two revisions, and shop was paused by ada")),
         (TargetState("shop", condition=Condition.MOVING, holds=(HELD,)), B, B, Reason.START, False,
          Nothing("held", f"{B[:12]} is held: {HELD.because}")),
         (TargetState("shop", A, condition=Condition.BROKEN, holds=(HELD,)), B, B, Reason.POLL, False,
@@ -230,23 +230,23 @@ def test_a_good_end_makes_the_revision_live() -> None:
 
 
 def test_what_a_person_rolls_back_from_is_held() -> None:
-    end = plan.ending_well(RollBack(A, B, "back to A"), DEPLOYMENT)
+    end = plan.ending_well(RollBack(A, B, 1, "back to A"), DEPLOYMENT)
     assert (end.outcome, end.live) == (Outcome.DEPLOYED, A)
     assert end.leaves == Hold(B, "rolled back, asked for by ada: back to A", "d1")
-    assert plan.ending_well(RollBack(A, A, "again"), DEPLOYMENT).leaves is None
-    assert plan.ending_well(RollBack(A, None, "first"), DEPLOYMENT).leaves is None
+    assert plan.ending_well(RollBack(A, A, 1, "again"), DEPLOYMENT).leaves is None
+    assert plan.ending_well(RollBack(A, None, 1, "first"), DEPLOYMENT).leaves is None
 
 
 @pytest.mark.parametrize(
     ("state", "head", "verdict"),
     [
-        (TargetState("shop", B), B, RollBack(A, B, f"back to {A[:12]}")),
+        (TargetState("shop", B), B, RollBack(A, B, 1, f"back to {A[:12]}")),
         (TargetState("shop", A), A, Nothing("up-to-date", f"{A[:12]} is live")),
-        (TargetState("shop", A), B, RollBack(A, A, f"back to {A[:12]}")),
+        (TargetState("shop", A), B, RollBack(A, A, 1, f"back to {A[:12]}")),
         (
             TargetState("shop", A, condition=Condition.BROKEN),
             A,
-            RollBack(A, A, f"back to {A[:12]}"),
+            RollBack(A, A, 1, f"back to {A[:12]}"),
         ),
     ],
 )
