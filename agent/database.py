@@ -99,16 +99,20 @@ class Database:
 
     def _commit(self, batch: "list[_Job]") -> None:
         """One transaction for the whole batch; a job that is at fault itself leaves it alone."""
+        try:
+            db = self._file.connection()
+        except (AgentError, OSError) as error:
+            self._give_up(batch, error)
+            return
         while batch:
             job = batch[0]
             try:
-                db = self._file.connection()
                 written = db.total_changes
                 db.execute("BEGIN")
                 for job in batch:
                     job.answer = job.work(db)
                 db.execute("COMMIT")
-            except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError, AgentError) as error:
+            except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
                 self._give_up(batch, error)
                 return
             except Exception as error:  # noqa: BLE001 - it is handed on to whoever asked

@@ -18,6 +18,9 @@ from agent.rows import sound, steps, to_deployment, to_look, to_request, to_stat
 
 T = TypeVar("T")
 
+_SHORTEST = 4
+"""Digits that tell a revision, as with git itself; an empty shell variable tells none."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestResult:
@@ -262,11 +265,11 @@ def _deployed_once(db: sqlite3.Connection, target: str, beginning: str) -> Revis
         " LIMIT 2",
         (target, len(beginning), beginning),
     ).fetchall()
-    if len(rows) == 1:
+    if len(rows) == 1 and len(beginning) >= _SHORTEST:
         return str(rows[0]["revision"])
     if rows:
-        raise AgentError(f"{beginning} could be several revisions; give more of it")
+        raise AgentError(f"{beginning!r} could be several revisions; give more of it")
     raise AgentError(
-        f"{beginning} was never deployed to {target}; `gitops-agent history {target}` lists those"
+        f"{beginning!r} was never deployed to {target}; `gitops-agent history {target}` lists those"
         " that were"
     )

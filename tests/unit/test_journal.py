@@ -67,6 +67,13 @@ def test_letters_become_requests_and_how_far_was_read(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_goal_that_is_none_says_nothing_about_the_disk(journal: Journal) -> None:
+    with pytest.raises(AgentError, match="^'ffff' was never deployed to shop") as error:
+        journal.goal_of_rollback("shop", "ffff").result()
+    assert not isinstance(error.value, JournalUnavailable)
+    assert journal.healthy()
+
+
 def test_letters_are_not_read_where_their_requests_cannot_be_written(journal: Journal) -> None:
     taken = (
         "INSERT INTO requests (id, target, reason, force, made_at) VALUES (1, 'x', 'push', 0, 1)"
