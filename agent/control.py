@@ -21,7 +21,7 @@ from litestar.response import Response, Stream
 from agent import __version__, figures, reports, steering, transcript
 from agent.doctor import Finding
 from agent.errors import AgentError, JournalUnavailable, RemoteFailed, UnknownTarget
-from agent.model import Deployment, Difference, Look, Pause, SyncRequest
+from agent.model import LONGEST_PAUSE, Deployment, Difference, Look, Pause, SyncRequest
 from agent.records import RequestResult
 from agent.reports import Status
 from agent.transcript import LogPiece
@@ -53,7 +53,7 @@ class PauseAsk:
     """How long to pause, in seconds (None: until it is resumed), and why."""
 
     actor: str = "somebody"
-    seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_PAUSE)] | None = None
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 

@@ -301,6 +301,10 @@ class Retry:
     """Unix time, UTC."""
 
 
+LONGEST_PAUSE = 10 * 365 * 86400.0
+"""In seconds; for longer there are pauses until they are ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Nothing goes out by itself meanwhile. Times are Unix seconds, UTC."""

@@ -68,11 +68,19 @@ def _seconds(duration: str | None) -> float | None:
     if duration is None:
         return None
     from agent import kinds
+    from agent.model import LONGEST_PAUSE
 
     try:
-        return kinds.parse_duration(duration)
+        seconds = kinds.parse_duration(duration)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
+    if not 0 < seconds <= LONGEST_PAUSE:
+        raise click.BadParameter(
+            "must be longer than nothing, and ten years at most; leave it away to pause until"
+            " `resume`",
+            param_hint="--for",
+        )
+    return seconds
 
 
 @click.command()
