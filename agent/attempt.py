@@ -194,6 +194,9 @@ class Attempt:
             self._trees.give_up()
         back = self._go_back(failure)
         ending = plan.ending_badly(failure, back, self._trees.moved, one.previous)
+        stuck = plan.hold_of_rollback(self._task, ending, one)
+        if stuck:
+            self._journal.mark(self._target.name, stuck, self._clock())
         if back and not isinstance(verdict, Retry):
             verdict = self._verdict(back)
         return ending, verdict.not_before if isinstance(verdict, Retry) else None

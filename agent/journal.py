@@ -213,6 +213,11 @@ class Journal(Wishes):
                     "UPDATE states SET attempted = NULL, attempts = 0 WHERE target = ?",
                     (deployment.target,),
                 )
+                # A person has gone back to what another rollback had left.
+                db.execute(
+                    "DELETE FROM holds WHERE target = ? AND revision = ?",
+                    (deployment.target, deployment.revision),
+                )
             if ending.leaves:
                 _hold(db, deployment.target, ending.leaves, now)
                 _take_back(db, deployment, ending.leaves.revision)

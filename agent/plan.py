@@ -327,6 +327,16 @@ def ending_of_restore(failure: Failure, revision: Revision) -> Ending:
     return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail, step=failure.step)
 
 
+def hold_of_rollback(task: Task, ending: Ending, deployment: Deployment) -> Hold | None:
+    """On what was live before a person's rollback that has broken the target; else None.
+
+    No look may take that for a newer revision: a person is needed.
+    """
+    if not (isinstance(task, RollBack) and ending.condition is Condition.BROKEN and task.leaves):
+        return None
+    return Hold(task.leaves, f"{deployment.why}, {ending.detail}", deployment.id)
+
+
 def hold_or_retry(
     failure: Failure, revision: Revision, attempt: int, deployment: str, now: float, jitter: float
 ) -> Hold | Retry:

@@ -190,6 +190,7 @@ def _target(
     if box.last and box.looked_at:
         look = LookReport(box.last.result, box.last.why, box.looked_at)
     standing = standing_of(state, look)
+    hold = state.hold if standing is not State.UP_TO_DATE else None
     return TargetReport(
         name=target.name,
         state=State.SYNCING if box.running else standing,
@@ -202,8 +203,8 @@ def _target(
         live_subject=subject,
         live_since=state.live_since,
         condition=state.condition,
-        held=state.hold.revision if state.hold else None,
-        held_because=state.hold.because if state.hold else None,
+        held=hold.revision if hold else None,
+        held_because=hold.because if hold else None,
         retry_at=state.retry.not_before if state.retry else None,
         paused=state.pause if state.pause and state.pause.holds(time.time()) else None,
         syncing=box.running is not None,
@@ -226,6 +227,7 @@ def standing_of(known: TargetState, look: LookReport | None) -> State:
         return State.PAUSED
     if known.retry:
         return State.RETRYING
-    if known.hold:
+    # A hold on what the branch has left again keeps nothing back.
+    if known.hold and not (look and look.result == "up-to-date"):
         return State.HELD
     return State.UP_TO_DATE if known.live else State.WAITING

@@ -54,14 +54,19 @@ def test_a_rollback_is_shown_to_its_end_and_holds(shop: Agent, upstream: Upstrea
     assert shop.command("rollback", "shop").returncode == 1
     assert shop.command("rollback", "shop", "--to", left[:12], "--json").returncode == 0
     assert live(shop) == left
+    assert shop.command("sync", "shop", "--wait").returncode == 0
+    report = json.loads(shop.command("status", "--json").stdout)["targets"][0]
+    assert (report["state"], report["held"]) == ("up-to-date", None)
 
 
-@pytest.mark.parametrize("to", ["ffffffff", "HEAD", "../../etc"])
+@pytest.mark.parametrize("to", ["ffffffff", "HEAD", "../../etc", ""])
 def test_a_goal_that_was_never_deployed_touches_nothing(shop: Agent, to: str) -> None:
     before = live(shop)
     done = shop.command("rollback", "shop", "--to", to)
     assert done.returncode == 1
-    assert "was never deployed to shop" in done.stderr
+    says = "could be several revisions" if to == "" else "was never deployed to shop"
+    assert done.stderr.startswith(f"gitops-agent: {to!r} {says}")
+    assert json.loads(shop.command("status", "--json").stdout)["healthy"]
     assert live(shop) == before
     assert len(shop.history()) == 2
 
@@ -116,4 +121,5 @@ def test_faults_are_told_at_once(shop: Agent) -> None:
         done = shop.command(*arguments)
         assert done.returncode == 1
         assert "there is no target nope; there are: shop" in done.stderr
-    assert shop.command("pause", "shop", "--for", "soon").returncode == 2
+    for length in ("soon", "0s", "99999999d"):
+        assert shop.command("pause", "shop", "--for", length).returncode == 2

@@ -472,6 +472,38 @@ def test_a_rollback_that_fails_comes_back_and_holds_nothing(
     assert house.sync(Reason.POLL).result == "up-to-date"
 
 
+def test_going_back_to_what_a_rollback_left_ends_its_hold(house: House, upstream: Upstream) -> None:
+    house.releases()
+    a = upstream.commit({"f": "A"})
+    house.sync()
+    b = upstream.commit({"f": "B"})
+    house.sync()
+    house.roll_back()
+    assert house.roll_back(b).result == "deployed"
+    assert [one.revision for one in house.state().holds] == [a]
+    assert house.sync(Reason.POLL).result == "up-to-date"
+
+
+def test_after_a_rollback_that_broke_the_target_no_look_does_anything(
+    house: House, upstream: Upstream
+) -> None:
+    flag = house.root / "broken"
+    house.releases(house.hook(f"test ! -e {flag}", Stage.ACTIVATE))
+    upstream.commit({"f": "A"})
+    house.sync()
+    b = upstream.commit({"f": "B"})
+    house.sync()
+    flag.touch()
+    assert house.roll_back().result == "broken"
+    house.restart()
+    assert house.sync(Reason.START).result == "held"
+    assert house.state().condition is Condition.BROKEN
+    flag.unlink()
+    assert house.sync(Reason.POLL).result == "held"
+    assert house.sync(Reason.MANUAL, force=True).result == "deployed"
+    assert (house.state().live, house.state().condition) == (b, Condition.SETTLED)
+
+
 @pytest.mark.parametrize("to", ["f" * 40, "nonsense", "HEAD", ""])
 def test_what_was_never_deployed_is_no_goal(house: House, upstream: Upstream, to: str) -> None:
     house.releases()
