@@ -52,7 +52,7 @@ from agent.model import (
     Webhook,
 )
 from agent.notices import Sink
-from agent.places import LONGEST_SOCKET, Places
+from agent.places import LONGEST_SOCKET, Places, real
 from agent.readers import readers
 from agent.toml import parse, shaped
 
@@ -344,7 +344,7 @@ def _shared_paths(document: Mapping[str, Any], places: Places) -> Iterator[str]:
     for name, target in targets.items():
         path = places.absolute(target.get("path")) if isinstance(target, dict) else None
         if path is not None:
-            paths[name] = path.resolve()
+            paths[name] = real(path)
             owners.setdefault(paths[name], name)
     for name, path in paths.items():
         others = {owners[one] for one in (path, *path.parents) if one in owners} - {name}

@@ -172,10 +172,12 @@ def inner_paths(value: object, _: object) -> InnerPaths:
     if not isinstance(value, list):
         raise ValueError('must be a list such as [".env", "uploads"]')
     found = tuple(_inner_path(string(one)) for one in value)
-    for one in found:
-        for other in found:
-            if one is not other and PurePosixPath(one).is_relative_to(other):
-                raise ValueError(f"{one!r} and {other!r} must not be in each other")
+    for n, one in enumerate(found):
+        for other in found[:n]:
+            if PurePosixPath(one) == PurePosixPath(other):
+                raise ValueError(f"{one!r} is named twice")
+            if PurePosixPath(one).is_relative_to(other) or PurePosixPath(other).is_relative_to(one):
+                raise ValueError(f"{other!r} and {one!r} must not be in each other")
     return InnerPaths(found)
 
 
@@ -191,11 +193,18 @@ def health_url(value: object, _: object) -> HealthUrl:
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        # As connecting does it: no part of a name is empty, or longer than 63 bytes.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         good = False
-    if not good or parts.username is not None or re.search(r"[\x00-\x20\x7f]", text):
-        raise ValueError(f'must be a URL such as "http://127.0.0.1:8000/health", not {text!r}')
+    if not good or "@" in parts.netloc or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError(f'must be a URL such as "http://127.0.0.1:8000/health"{_not(text)}')
     return HealthUrl(text)
+
+
+def _not(text: str) -> str:
+    """What was found in a URL's place, for the end of a fault; nothing where a secret may be in it."""
+    return "" if "@" in text else f", not {text!r}"
 
 
 def http_status(value: object, _: object) -> HttpStatus:
@@ -251,7 +260,7 @@ def web_url(value: object, _: object) -> WebUrl:
     text = string(value)
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in text:
-        raise ValueError(f'must be an address such as "https://deploy.example.org", not {text!r}')
+        raise ValueError(f'must be an address such as "https://deploy.example.org"{_not(text)}')
     return WebUrl(text.rstrip("/"))
 
 

@@ -38,6 +38,11 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path:
     raise ConfigError([fault])
 
 
+def real(path: Path) -> Path:
+    """Where `path` leads, through every link that there is. Links in a ring stay as they are."""
+    return Path(os.path.realpath(path))
+
+
 class Places:
     """The folders, which everything else in the file may lean on."""
 

@@ -26,7 +26,7 @@ from agent.kinds import (
     string,
 )
 from agent.model import Secret
-from agent.places import Places
+from agent.places import Places, real
 
 _SHORTEST_SECRET = 16
 _SCP = re.compile(r"(?:[^@/:\s-][^@/:\s]*@)?[^@/:\s-][^@/:\s]*:[^:\s-][^\s]*")
@@ -53,13 +53,16 @@ class _Readers:
 
     def tree_path(self, value: object, _: object) -> TreePath:
         path = self.place(value)
+        found = real(path)
         for own in (self._places.state_dir, self._places.hooks_dir):
-            if path.resolve().is_relative_to(own.resolve()) or own.is_relative_to(path):
+            if found.is_relative_to(real(own)) or real(own).is_relative_to(found):
                 raise ValueError(f"{path} and the agent's own {own} must not be in each other")
-        if path == Path("/"):
+        if found == Path("/"):
             raise ValueError("must be a folder of the target's own, not /")
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is there and is not a folder")
+        # A link that leads nowhere is there, too, and no folder can be made in its place.
+        there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+        if not there.is_dir():
+            raise ValueError(f"{there} is there and is not a folder")
         return TreePath(path)
 
     def repo(self, value: object, _: object) -> Repo:

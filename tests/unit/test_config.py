@@ -199,6 +199,8 @@ def test_all_faults_come_at_once(folder: Path) -> None:
         (RELEASES + 'shared = [""]', "targets.shop.shared", "inside the deployed tree"),
         (RELEASES + 'shared = [".git/hooks"]', "targets.shop.shared", "inside the deployed tree"),
         (RELEASES + 'shared = ["a", "a/b"]', "targets.shop.shared", "must not be in each other"),
+        (RELEASES + 'shared = ["a/b", "a"]', "targets.shop.shared", "must not be in each other"),
+        (RELEASES + 'shared = ["a", "./a"]', "targets.shop.shared", "'a' is named twice"),
         (RELEASES + 'shared = "a"', "targets.shop.shared", "must be a list"),
         (RELEASES + 'reuse = ["../x"]', "targets.shop.reuse", "inside the deployed tree"),
         ('[server]\ntrusted_proxies = "127.0.0.1"\n' + SHOP, "server.trusted_proxies", "must be a list"),
@@ -206,6 +208,8 @@ def test_all_faults_come_at_once(folder: Path) -> None:
         (SHOP + 'verify = { url = "ftp://x" }', "targets.shop.verify.url", "http://127.0.0.1:8000"),
         (SHOP + 'verify = { url = "http://a b" }', "targets.shop.verify.url", "must be a URL"),
         (SHOP + 'verify = { url = "http://u:p@h/" }', "targets.shop.verify.url", "must be a URL"),
+        (SHOP + 'verify = { url = "http://h/ü" }', "targets.shop.verify.url", "must be a URL"),
+        (SHOP + 'verify = { url = "http://a..b/" }', "targets.shop.verify.url", "must be a URL"),
         (SHOP + 'verify = { url = "http://h:x/" }', "targets.shop.verify.url", "must be a URL"),
         (SHOP + "verify = { expect = 200 }", "targets.shop.verify.url", "is missing"),
         (SHOP + 'verify = { url = "http://h", expect = 20 }', "targets.shop.verify.expect", "such as 200"),
@@ -320,9 +324,31 @@ def test_branches_that_are_not(folder: Path, branch: str) -> None:
     assert fault.startswith("targets.x.branch: ")
 
 
+def test_paths_that_are_one_by_a_link(folder: Path) -> None:
+    (folder / "state").mkdir()
+    (folder / "shop").mkdir()
+    for name, to in (("inner", "state/trees"), ("same", "shop")):
+        (folder / name).symlink_to(to)
+    top = 'state_dir = "state"\n'
+    (fault,) = faults(folder, top + repo_and("/r", "inner/x"))
+    assert "must not be in each other" in fault
+    (fault,) = faults(folder, repo_and("/r", "shop/x") + repo_and("/r", "same").replace("x]", "y]"))
+    assert "the path of target y too, or one is inside the other" in fault
+
+
+def test_health_urls_with_credentials_are_not_repeated(folder: Path) -> None:
+    for url in ("http://u:hunter2@h/", "http://u:hun/ter2@h/", "http://hunter2@h/"):
+        (fault,) = faults(folder, SHOP + f'verify = {{ url = "{url}" }}')
+        assert fault.startswith("targets.shop.verify.url: must be a URL such as")
+        assert "ter2" not in fault
+
+
 def test_paths_that_are_not(folder: Path) -> None:
     (folder / "file").write_text("")
-    for path in ("/", "file", "", str(folder)):
+    for name, to in (("nowhere", "gone"), ("ring", "ring"), ("root", "/"), ("above", ".")):
+        (folder / name).symlink_to(to)
+    links = ("nowhere", "nowhere/in", "ring", "root", "above")
+    for path in ("/", "file", "file/in", "", str(folder), *links):
         (fault,) = faults(folder, repo_and("/r", path))
         assert fault.startswith("targets.x.path: ")
 
