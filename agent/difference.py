@@ -17,12 +17,16 @@ from agent.inside import Inside
 from agent.model import Revision
 
 MOST = 1000
-_FILE, _PROGRAM, _LINK, _SUBMODULE, _NOTHING = b"100644", b"100755", b"120000", b"160000", b"000000"
+_FILE, _PROGRAM, _LINK, SUBMODULE, _NOTHING = b"100644", b"100755", b"120000", b"160000", b"000000"
 _MODES = {_FILE: 0o666, _PROGRAM: 0o777}
 
 
 class NotWorthIt(Exception):
     """Have git check the whole tree out instead."""
+
+
+class Spoilt(NotWorthIt):
+    """Something odd was in the way, and the tree is neither revision now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def check(changes: Sequence[Change]) -> None:
 
 
 def apply(mirror: Path, tree: Path, changes: Sequence[Change], cancel: Cancel) -> None:
-    """Bring `tree` over `changes`, their content from `mirror`. NotWorthIt at anything odd."""
+    """Bring `tree` over `changes`, their content from `mirror`. NotWorthIt, or Spoilt midway."""
     check(changes)
     wanted = [one for one in changes if one.after in (*_MODES, _LINK)]
     try:
@@ -67,10 +71,10 @@ def apply(mirror: Path, tree: Path, changes: Sequence[Change], cancel: Cancel) -
             for one, (size, content) in zip(wanted, contents, strict=True):
                 _put(inside, one, size, content)
             for one in changes:
-                if one.after == _SUBMODULE:
+                if one.after == SUBMODULE:
                     inside.folder(one.path)
     except OSError as error:
-        raise NotWorthIt(f"{error.strerror or error}") from error
+        raise Spoilt(f"{error.strerror or error}") from error
 
 
 def _ids(changes: Iterable[Change]) -> list[bytes]:
@@ -82,7 +86,7 @@ def _kind(mode: bytes) -> bytes:
 
 
 def _take_away(inside: Inside, one: Change) -> None:
-    if one.before == _SUBMODULE:
+    if one.before == SUBMODULE:
         # git leaves what is in a submodule's folder alone; here nobody ever filled it.
         mode = inside.mode(one.path)
         if mode is not None:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -73,10 +73,43 @@ class Inside:
                 os.unlink(name, dir_fd=folder)
             self._remove_empty()
 
-    def move_out(self, path: bytes, to: Path) -> None:
-        """Take what is at `path` out of the tree, to `to` on the same file system."""
+    def move(self, path: bytes, other: "Inside") -> None:
+        """Move what is at `path` to the same path in another tree, on the same file system."""
         folder, name = self._enter(path, make=False)
-        os.rename(name, to, src_dir_fd=folder)
+        there, _ = other._enter(path)
+        os.rename(name, name, src_dir_fd=folder, dst_dir_fd=there)
+
+    def clear(self, known: Mapping[bytes, Set[bytes]], whole: Set[bytes]) -> None:
+        """Remove all but the names that are `known` in each folder, and what is in `whole`.
+
+        What git's own clean leaves alone goes too: any .git, sockets, pipes.
+        """
+        self._leave(0)
+        folders = {path for one in whole for path in _above(one)}
+        self._clear(b"", known, whole, folders)
+
+    def _clear(
+        self,
+        folder: bytes,
+        known: Mapping[bytes, Set[bytes]],
+        whole: Set[bytes],
+        above: Set[bytes],
+    ) -> None:
+        here, names = self._fds[-1], known.get(folder, frozenset())
+        with os.scandir(here) as entries:
+            found = [(os.fsencode(one.name), one.is_dir(follow_symlinks=False)) for one in entries]
+        for name, is_folder in found:
+            path = folder + b"/" + name if folder else name
+            if path in whole:
+                continue
+            if is_folder and (path in known or path in above):
+                self._enter(path + b"/", make=False)
+                self._clear(path, known, whole, above)
+                self._leave(len(self._names) - 1)
+            elif is_folder:
+                shutil.rmtree(name, dir_fd=here)
+            elif name not in names or path in known:
+                os.unlink(name, dir_fd=here)
 
     def _remove_empty(self) -> None:
         with suppress(OSError):
@@ -106,6 +139,13 @@ class Inside:
         while len(self._names) > depth:
             self._names.pop()
             os.close(self._fds.pop())
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    """The folders in which `path` is."""
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path
 
 
 @contextmanager

@@ -203,7 +203,7 @@ def health_url(value: object, _: object) -> HealthUrl:
 
 
 def _not(text: str) -> str:
-    """What was found in a URL's place, for the end of a fault; nothing where a secret may be in it."""
+    """What was found in a URL's place, for a fault's end; nothing where a secret may be in it."""
     return "" if "@" in text else f", not {text!r}"
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from agent import difference, repository
 from agent.cancel import Cancel
+from agent.difference import SUBMODULE
 from agent.errors import GitFailed
+from agent.inside import Inside
 from agent.model import Revision
 from agent.repository import check_revision
 
-_SPECIAL = str.maketrans({one: f"\\{one}" for one in "\\*?[]!# "})
+_ATTRIBUTES = ":(glob)**/.gitattributes"
 
 
 class PlainTree:
@@ -26,24 +28,56 @@ class PlainTree:
         self._mirror = mirror
         self._index = index
 
-    def check_out(self, revision: Revision, reuse: Sequence[str], cancel: Cancel) -> None:
+    def check_out(
+        self, revision: Revision, reuse: Sequence[str], cancel: Cancel, *, cleared: bool = False
+    ) -> None:
         """Make the tree exactly `revision`, whatever it was, and remove all else but `reuse`.
 
-        The tree must have no link in place of a folder of `reuse`. GitFailed, Stopped.
+        The tree must have no link in place of a folder of `reuse`. One that is known to be
+        `cleared` has nothing in it but what git did. GitFailed, Stopped, OSError.
         """
+        check_revision(revision)
         with suppress(FileNotFoundError):
             self._index.with_name(f"{self._index.name}.lock").unlink()
-        arguments = ["read-tree", "--reset", "-u", check_revision(revision)]
+        if not self._is_of_use_for(revision):
+            self._index.unlink(missing_ok=True)
+            cleared = False
+        # First: an untracked .gitattributes would have its say in what git writes.
+        if not cleared:
+            with Inside(self.path) as inside:
+                inside.clear(self._tracked(), {os.fsencode(one) for one in reuse})
+        self._git(["read-tree", "--reset", "-u", revision], cancel)
+
+    def _is_of_use_for(self, revision: Revision) -> bool:
+        """Whether git can go by the index; without one it writes every file anew.
+
+        It may be what a power cut has left of it. And where attributes differ, a file that is the
+        same may have to be written in another way, which git does not see.
+        """
+        form = ["--cached", "--name-only"]
         try:
-            self._git(arguments, cancel)
+            return not self._git(["diff-index", *form, revision, "--", _ATTRIBUTES], None)
         except GitFailed as error:
-            if error.killed or not self._index.exists():
+            if error.killed:
                 raise
-            # It may be what a power cut left of it; without one git writes every file anew.
-            self._index.unlink()
-            self._git(arguments, cancel)
-        keep = [f"--exclude=/{one.translate(_SPECIAL)}" for one in reuse]
-        self._git(["clean", "-ffdxq", *keep], cancel)
+            return False
+
+    def _tracked(self) -> dict[bytes, set[bytes]]:
+        """The names in each folder of what was checked out; a submodule's folder has none."""
+        names: dict[bytes, set[bytes]] = {b"": set()}
+        for line in filter(None, self._listed("--stage").split(b"\0")):
+            facts, _, path = line.partition(b"\t")
+            if facts.startswith(SUBMODULE):
+                names[path] = set()
+            folder, _, name = path.rpartition(b"/")
+            while folder not in names:
+                names[folder] = {name}
+                folder, _, name = folder.rpartition(b"/")
+            names[folder].add(name)
+        return names
+
+    def _listed(self, *arguments: str) -> bytes:
+        return os.fsencode(self._git(["ls-files", "-z", *arguments], None))
 
     def bring_forward(self, old: Revision, new: Revision, cancel: Cancel) -> None:
         """From exactly `old` to exactly `new`, by the difference. NotWorthIt, before or midway."""
@@ -55,7 +89,7 @@ class PlainTree:
 
     def has_filters(self) -> bool:
         """Whether what was checked out last has attributes, under which content is filtered."""
-        return bool(self._git(["ls-files", "--", ":(glob)**/.gitattributes"], None))
+        return bool(self._listed("--", _ATTRIBUTES))
 
     def _git(self, arguments: Sequence[str], cancel: Cancel | None) -> str:
         where = [f"--git-dir={self._mirror}", f"--work-tree={self.path}"]

@@ -11,17 +11,20 @@ waits, it is the next revision after a few writes. Its place is a rename away fr
 
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import structlog
 
 from agent.acl import make_folder
 from agent.cancel import Cancel
-from agent.difference import NotWorthIt
+from agent.difference import NotWorthIt, Spoilt
 from agent.disk import write_out, write_out_folder
 from agent.errors import AgentError, RevisionFault
 from agent.inside import Inside
@@ -32,6 +35,15 @@ log = structlog.get_logger()
 
 _SPARE = ".spare"
 _GONE = ".gone-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Clean:
+    """That the spare is exactly a revision."""
+
+    revision: Revision
+    filtered: bool
+    """Whether the revision has attributes, by which git writes content in another way."""
 
 
 class Releases:
@@ -93,11 +105,18 @@ class Releases:
         """A tree of exactly `revision` that is not live yet; gives how it was made."""
         self._name = self._free_name(revision)
         self._fresh = True
-        make_folder(self._releases)
+        _own(self._releases)
         self._folder().mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._forget_built()
         how = self._make(revision, cancel)
         self._link_shared()
         return how
+
+    def _forget_built(self) -> None:
+        """From here on, whatever happens, nobody goes back to it before it is built again."""
+        with suppress(FileNotFoundError):
+            self._folder(self._name, "built").unlink()
+            write_out_folder(self._folder())
 
     def take_up(self, revision: Revision, switched: bool, /) -> None:
         """As after `prepare`, and `switch` too where it is `switched`, by an agent that died."""
@@ -107,15 +126,24 @@ class Releases:
 
     def _make(self, revision: Revision, cancel: Cancel) -> str:
         tree = PlainTree(self._mirror, self.tree, self._folder() / "index")
-        old = None if self.tree.exists() else self._take_spare()
-        if old:
+        clean = None if self.tree.exists() else self._take_spare()
+        cleared = clean is not None
+        if clean and not clean.filtered:
             try:
-                tree.bring_forward(old, revision, cancel)
-                return f"brought forward from {old[:12]}"
+                tree.bring_forward(clean.revision, revision, cancel)
+                return f"brought forward from {clean.revision[:12]}"
             except NotWorthIt as reason:
                 log.info("tree.checked_out", target=self._target.name, because=str(reason))
+                cleared = not isinstance(reason, Spoilt)
         self.tree.mkdir(exist_ok=True)
-        tree.check_out(revision, self._reuse(self.tree), cancel)
+        try:
+            tree.check_out(revision, self._reuse(self.tree), cancel, cleared=cleared)
+        except PermissionError as error:
+            # What a hook has made, as another user, and kept to itself: another tree then.
+            log.warning("tree.not_cleaned", target=self._target.name, why=str(error))
+            self._put_aside(self._name)
+            self.tree.mkdir()
+            tree.check_out(revision, (), cancel)
         return "checked out"
 
     def _free_name(self, revision: Revision) -> str:
@@ -126,20 +154,26 @@ class Releases:
             name = f"{revision}-{number}"
         return name
 
-    def _take_spare(self) -> Revision | None:
-        """Move the spare to where the tree belongs; its revision if it is known to be clean."""
+    def _take_spare(self) -> "_Clean | None":
+        """Move the spare to where the tree belongs; what it is, if it is known to be clean."""
         spare = self.path_of(_SPARE)
         if not spare.is_dir():
             return None
-        clean, revision = self._folder(_SPARE, "clean"), ""
+        mark, text = self._folder(_SPARE, "clean"), ""
         with suppress(FileNotFoundError):
-            revision = clean.read_text()
+            text = mark.read_text()
             # From here on, whatever happens, nobody takes it for clean.
-            clean.unlink()
+            mark.unlink()
         with suppress(FileNotFoundError):
             self._folder(_SPARE, "index").rename(self._folder() / "index")
         spare.rename(self.tree)
-        return revision if REVISION.fullmatch(revision) else None
+        revision, _, filters = text.partition(" ")
+        return _Clean(revision, bool(filters)) if REVISION.fullmatch(revision) else None
+
+    def _put_aside(self, name: str) -> None:
+        """A tree is to go, with what is known of it; its name is free from now on."""
+        self.path_of(name).rename(self.path_of(f"{_GONE}{name}-{secrets.token_hex(4)}"))
+        self._folder(name, "index").unlink(missing_ok=True)
 
     def _reuse(self, tree: Path) -> list[str]:
         """What may stay of what hooks left: real files and folders, and no links."""
@@ -157,37 +191,36 @@ class Releases:
         """Links to what all releases share, in the place of what the revision has there."""
         if not self._target.shared:
             return
-        make_folder(self._shared)
-        with Inside(self.tree) as inside:
+        _own(self._shared)
+        with Inside(self.tree) as inside, Inside(self._shared) as shared:
             for entry in self._target.shared:
                 try:
-                    self._link_one(inside, entry)
+                    self._link_one(inside, shared, entry)
                 except OSError as error:
                     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                         raise
                     raise RevisionFault(
-                        f"shared {entry}: the repository has a link or a file on the way to it"
+                        f"shared {entry}: the repository has a link or a file on the way to it,"
+                        f" or {self._shared} has"
                     ) from error
 
-    def _link_one(self, inside: Inside, entry: str) -> None:
+    def _link_one(self, inside: Inside, shared: Inside, entry: str) -> None:
         inner = os.fsencode(entry.rstrip("/"))
-        kept = self._shared / os.fsdecode(inner)
-        if not os.path.lexists(kept):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            self._begin_shared(inside, inner, entry, kept)
+        if not os.path.lexists(self._shared / os.fsdecode(inner)):
+            self._begin_shared(inside, shared, entry, inner)
         inside.remove(inner)
         up = "../" * (inner.count(b"/") + 2)
         inside.link(inner, os.fsencode(f"{up}shared/") + inner)
 
-    def _begin_shared(self, inside: Inside, inner: bytes, entry: str, kept: Path) -> None:
+    def _begin_shared(self, inside: Inside, shared: Inside, entry: str, inner: bytes) -> None:
         """The first time: what the revision has there, or else something empty."""
         mode = inside.mode(inner)
         if mode is not None and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            inside.move_out(inner, kept)
-        elif entry.endswith("/") or "." not in kept.name:
-            kept.mkdir()
+            inside.move(inner, shared)
+        elif entry.endswith("/") or b"." not in inner.rpartition(b"/")[2]:
+            shared.folder(inner)
         else:
-            kept.touch(mode=0o640)
+            shared.write(inner, 0o640, 0, BytesIO())
 
     # ---- live -------------------------------------------------------------------------------
 
@@ -236,11 +269,12 @@ class Releases:
 
         Interrupted at any point, the next call goes on.
         """
+        _own(self._releases)
         leaving = self._leaving()
         if leaving and not self.path_of(_SPARE).exists():
             self._retire(leaving.pop(0))
         for name in leaving:
-            self.path_of(name).rename(self.path_of(_GONE + name))
+            self._put_aside(name)
         for gone in self._releases.glob(f"{_GONE}*"):
             shutil.rmtree(gone, ignore_errors=True)
             if gone.exists():
@@ -283,11 +317,15 @@ class Releases:
                     inside.remove(os.fsencode(entry.rstrip("/")))
         revision = (folder / "revision").read_text()
         tree = PlainTree(self._mirror, spare, folder / "index")
-        tree.check_out(revision, self._reuse(spare), cancel)
-        if not tree.has_filters():
-            # What is marked as clean is never gone through again.
-            write_out(spare)
-            (folder / "clean").write_text(revision)
+        try:
+            tree.check_out(revision, self._reuse(spare), cancel)
+        except PermissionError as error:
+            log.warning("tree.not_cleaned", target=self._target.name, why=str(error))
+            self._put_aside(_SPARE)
+            return
+        # What is marked as clean is never gone through again.
+        write_out(spare)
+        (folder / "clean").write_text(f"{revision} filters" if tree.has_filters() else revision)
 
     # ---- names ------------------------------------------------------------------------------
 
@@ -306,6 +344,13 @@ class Releases:
 
     def _built_at(self, name: str) -> float:
         return self._folder(name, "built").stat().st_mtime
+
+
+def _own(folder: Path) -> None:
+    """Have the folder, and no link in its place, which may be a repository's that was here."""
+    make_folder(folder)
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise AgentError(f"{folder} is there and is no folder; move it away")
 
 
 def _revision(name: str) -> Revision | None:

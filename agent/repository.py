@@ -40,6 +40,8 @@ _OPTIONS = (
     "protocol.allow=never",
     "protocol.version=2",
     "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
     "core.fsmonitor=false",
     "core.quotePath=false",
     "transfer.fsckObjects=true",
@@ -61,6 +63,7 @@ TIDY = ("gc.auto=2000", "gc.autoDetach=false", "gc.pruneExpire=never")
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "",
     "GIT_NO_REPLACE_OBJECTS": "1",

@@ -135,6 +135,9 @@ class House:
         """The release that the link names."""
         return str((self.tree / "current").readlink()).removeprefix("releases/")
 
+    def path_of(self, name: str) -> Path:
+        return self.tree / "releases" / name
+
     def names(self) -> set[str]:
         """The releases on disk, the spare among them."""
         return {one.name for one in (self.tree / "releases").iterdir()}

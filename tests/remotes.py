@@ -101,8 +101,19 @@ class Upstream:
 
     def point_submodule(self, name: str, commit: str) -> str:
         """Commit a submodule's pointer, to a repository that nobody can reach."""
-        self._git("update-index", "--add", "--cacheinfo", f"160000,{commit},{name}")
+        self._clear_way(self._work / name)
+        (self._work / name).unlink(missing_ok=True)
+        # Else the next commit would take it for removed.
+        (self._work / name).mkdir()
+        self._git("update-index", "--add", "--replace", "--cacheinfo", f"160000,{commit},{name}")
         self._git("commit", "--quiet", "--message", "submodule")
+        self.push()
+        return self.tip()
+
+    def take_away(self, name: str) -> str:
+        """Commit without what was there, be it a file or a submodule's pointer."""
+        self._git("rm", "--quiet", "--force", name)
+        self._git("commit", "--quiet", "--message", "away")
         self.push()
         return self.tip()
 

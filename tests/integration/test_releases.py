@@ -1,50 +1,16 @@
 """The releases strategy on real trees: whole syncs, real git, real hooks."""
 
-import subprocess
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent.errors import AgentError
 from agent.model import Condition, Outcome, Reason, Retry, Stage
-from tests.house import House
-from tests.remotes import Upstream, git
-
-
-def exported(upstream: Upstream, revision: str, to: Path) -> dict[str, tuple[int, bytes]]:
-    """What git's own checkout makes of `revision`."""
-    git("clone", "--quiet", "--no-checkout", upstream.url, str(to), cwd=upstream.path)
-    git("checkout", "--quiet", "--detach", revision, cwd=to)
-    return listing(to)
-
-
-def listing(tree: Path) -> dict[str, tuple[int, bytes]]:
-    """Every path with its mode and content; a link's content is where it leads."""
-    found = {}
-    for path in sorted(tree.rglob("*")):
-        name = str(path.relative_to(tree))
-        if name.split("/")[0] == ".git":
-            continue
-        mode = path.lstat().st_mode
-        if path.is_symlink():
-            found[name] = (mode, bytes(path.readlink()))
-        elif path.is_dir():
-            found[name] = (mode, b"")
-        else:
-            found[name] = (mode, path.read_bytes())
-    return found
-
-
-def cycle(house: House, upstream: Upstream, keep: int) -> None:
-    """Deploy until a tree has fallen out of what is kept, and is the spare."""
-    for n in range(keep + 1):
-        upstream.commit({"n": f"{n}"})
-        assert house.sync().result == "deployed"
-        house.settle()
-    assert ".spare" in house.names()
-
+from agent.plaintree import PlainTree
+from tests.house import Died, House
+from tests.remotes import Upstream
+from tests.trees import exported, listing
 
 # ---- layout -----------------------------------------------------------------------------------
 
@@ -134,6 +100,42 @@ def test_something_else_in_the_place_of_the_link_is_left_alone(
     assert "is there and is no link; move it away" in synced.why
     assert isinstance(house.state().retry, Retry)
     assert current.exists()
+
+
+@pytest.mark.parametrize("name", ["releases", "shared"])
+def test_a_link_in_the_place_of_our_folders_is_never_followed(
+    house: House, upstream: Upstream, tmp_path: Path, name: str
+) -> None:
+    """As the repository may have it, of a target that was deployed in place before."""
+    outside = tmp_path / "outside"
+    (outside / ("a" * 40)).mkdir(parents=True)
+    upstream.commit({"f": "A"}, symlinks={name: str(outside)})
+    house.track()
+    assert house.sync().result == "deployed"
+    house.releases(house.hook("true", Stage.BUILD), shared=("log",), keep=1)
+    for _ in range(2):
+        synced = house.sync(Reason.MANUAL, force=True)
+        assert synced.result == "failed"
+        assert f"{house.tree / name} is there and is no folder; move it away" in synced.why
+        house.settle()
+    assert [one.name for one in outside.rglob("*")] == ["a" * 40]
+    (house.tree / name).unlink()
+    assert house.sync(Reason.MANUAL, force=True).result == "deployed"
+
+
+def test_a_link_on_the_way_in_shared_is_never_followed(
+    house: House, upstream: Upstream, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (house.tree / "shared").mkdir(parents=True)
+    (house.tree / "shared" / "conf").symlink_to(outside)
+    house.releases(shared=("conf/app.ini",))
+    upstream.commit({"conf/app.ini": "1"})
+    synced = house.sync()
+    assert synced.result == "failed"
+    assert f"on the way to it, or {house.tree / 'shared'} has" in synced.why
+    assert list(outside.iterdir()) == []
 
 
 # ---- gates ------------------------------------------------------------------------------------
@@ -240,6 +242,33 @@ def test_someone_who_moves_the_link_is_set_right(house: House, upstream: Upstrea
 # ---- keep, prune, reuse -----------------------------------------------------------------------
 
 
+def test_a_release_that_is_made_anew_is_no_goal_until_it_is_built(
+    house: House, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch goes back to what is on the disk still, and the agent dies over it."""
+    house.releases()
+    a = upstream.commit({"f": "A", "g": "A"})
+    for files in ({"f": "B"}, {"f": "C"}):
+        house.sync()
+        c = upstream.commit(files)
+    house.sync()
+    upstream.reset(a)
+
+    def die(tree: PlainTree, *_: object, **__: object) -> None:
+        (tree.path / "g").write_text("half")
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PlainTree, "check_out", die)
+        with pytest.raises(Died):
+            house.sync()
+    house.restart()
+    upstream.reset(c)
+    assert house.sync().result in ("deployed", "up-to-date")
+    assert house.roll_back(a).result == "deployed"
+    assert listing(house.tree / "current") == exported(upstream, a, tmp_path / "git")
+
+
 def test_only_so_many_are_kept(house: House, upstream: Upstream) -> None:
     house.releases(keep=3)
     revisions = []
@@ -280,126 +309,6 @@ def test_a_hundred_failures_leave_the_last_good_one(house: House, upstream: Upst
     assert (listing(house.tree / "releases" / a), listing(house.tree / "releases" / b)) == good
     assert house.roll_back().result == "deployed"
     assert house.live() == a
-
-
-def test_the_tree_that_fell_out_is_brought_forward(house: House, upstream: Upstream) -> None:
-    house.releases(house.hook("mkdir -p .venv; echo junk > .venv/junk; echo > dist", Stage.BUILD),
-                   keep=2)  # fmt: skip
-    cycle(house, upstream, 2)
-    spare = (house.tree / "releases" / ".spare").stat().st_ino
-    b = upstream.commit({"n": "new"})
-    house.sync()
-    assert house.newest().steps[0].result
-    assert "brought forward" in house.newest().steps[0].result
-    assert (house.tree / "releases" / b).stat().st_ino == spare
-
-
-def test_what_hooks_left_is_cleaned_unless_it_is_named(house: House, upstream: Upstream) -> None:
-    seen = house.root / "seen"
-    house.releases(
-        house.hook(f"ls -A > {seen}; mkdir -p deps; touch deps/x junk tracked; echo x > n", Stage.BUILD),
-        keep=1, reuse=("deps",),
-    )  # fmt: skip
-    upstream.commit({"tracked": "t"})
-    cycle(house, upstream, 2)
-    house.sync(Reason.MANUAL, force=True)
-    assert seen.read_text().split() == ["deps", "n", "tracked"]
-
-
-def test_a_link_is_not_kept_for_reuse(house: House, upstream: Upstream, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "precious").write_text("p")
-    house.releases(house.hook(f"ln -sfn {outside} deps", Stage.BUILD), keep=1, reuse=("deps",))
-    cycle(house, upstream, 2)
-    upstream.commit({"deps/mine": "new"})
-    house.releases(keep=1, reuse=("deps",))
-    assert house.sync().result == "deployed"
-    assert (house.tree / "current" / "deps" / "mine").read_text() == "new"
-    assert [one.name for one in outside.iterdir()] == ["precious"]
-
-
-# ---- every kind of change, against git's own checkout --------------------------------------------
-
-BEFORE = {
-    "keep": "k", "edit": "1", "gone": "x", "deep/er/file": "1", "deep/er/gone": "x",
-    "was-file": "f", "was-dir/inner": "i", "was-dir/more/inner": "i", "runs": "#!/bin/sh\n",
-    "binary": bytes(range(256)), "old-name": "moved", "empty": "",
-}  # fmt: skip
-
-Step = Callable[[Upstream], object]
-
-
-KINDS: dict[str, Step] = {
-    "edited": lambda one: one.commit({"edit": "2", "deep/er/file": "2", "new": "n"}),
-    "deleted": lambda one: one.commit({"gone": None, "deep/er/gone": None, "deep/er/file": None}),
-    "renamed": lambda one: one.commit({"old-name": None, "deep/new-name": "moved"}),
-    "mode": lambda one: one.commit({"edit": "1"}, executable=["edit"]),
-    "symlinks": lambda one: one.commit({}, symlinks={"link": "keep", "edit": "nowhere", "out": "/etc"}),
-    "file to folder": lambda one: one.commit({"was-file/now/inner": "x"}),
-    "folder to file": lambda one: one.commit(
-        {"was-dir/inner": None, "was-dir/more/inner": None, "was-dir": "now a file"}),
-    "odd names": lambda one: one.commit(
-        {"with space": "1", "quo\"te": "2", "new\nline": "3", "uml\udcfcaut": "4", "-dash": "5"}),
-    "content": lambda one: one.commit({"binary": bytes(reversed(range(256))), "empty": "no more"}),
-    "attributes": lambda one: one.commit({".gitattributes": "*.txt text eol=crlf\n", "a.txt": "1\n2\n"}),
-    "many": lambda one: one.commit({f"many/{n}": str(n) for n in range(1100)}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_change_is_what_git_would_check_out(
-    house: House, upstream: Upstream, tmp_path: Path, kind: str
-) -> None:
-    house.releases(keep=1)
-    upstream.commit(BEFORE)
-    cycle(house, upstream, 2)
-    KINDS[kind](upstream)
-    there = upstream.tip()
-    assert house.sync().result == "deployed"
-    house.settle()
-    assert listing(house.tree / "current") == exported(upstream, there, tmp_path / "git")
-    # And back again, from a tree that has it.
-    upstream.reset(f"{there}~1")
-    for n in range(3):
-        last = upstream.commit({"n": f"again {n}"})
-        assert house.sync().result == "deployed"
-        house.settle()
-    assert listing(house.tree / "current") == exported(upstream, last, tmp_path / "git-back")
-
-
-def test_a_submodule_s_pointer_moves_without_anything_being_fetched(
-    house: House, upstream: Upstream, tmp_path: Path
-) -> None:
-    house.releases(keep=1)
-    upstream.commit(BEFORE)
-    cycle(house, upstream, 2)
-    for commit in ("1" * 40, "2" * 40):
-        upstream.point_submodule("module", commit)
-        assert house.sync().result == "deployed"
-        house.settle()
-        assert (house.tree / "current" / "module").is_dir()
-    assert listing(house.tree / "current") == exported(upstream, upstream.tip(), tmp_path / "git")
-
-
-def test_a_folder_that_became_a_link_is_never_written_through(
-    house: House, upstream: Upstream, tmp_path: Path
-) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "victim").write_text("safe")
-    house.releases(keep=1)
-    upstream.commit({"dir/victim": "1"})
-    cycle(house, upstream, 2)
-    # Whoever can write to the spare puts a link in the way; git's word wins, nothing is followed.
-    spare = house.tree / "releases" / ".spare"
-    subprocess.run(["rm", "-r", spare / "dir"], check=True)
-    (spare / "dir").symlink_to(outside)
-    upstream.commit({"dir/victim": "2", "dir/new": "3"})
-    assert house.sync().result == "deployed"
-    assert (house.tree / "current" / "dir" / "victim").read_text() == "2"
-    assert (outside / "victim").read_text() == "safe"
-    assert sorted(one.name for one in outside.iterdir()) == ["victim"]
 
 
 # ---- by hand ----------------------------------------------------------------------------------
