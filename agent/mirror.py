@@ -23,7 +23,7 @@ from agent.repository import (
     reaching,
     unread,
 )
-from agent.words import legible
+from agent.words import kept, legible
 
 log = structlog.get_logger()
 
@@ -221,7 +221,7 @@ class Mirror:
             discard_damaged(self.path, error)
             raise
         subject, _, author = told.removesuffix("\n").partition("\0")
-        return subject, author
+        return kept(subject), kept(author)
 
     def commits(self, old: Revision | None, new: Revision | None) -> tuple[Commit, ...]:
         """What `new` has and `old` has not, the newest first, a hundred at most."""
@@ -234,7 +234,9 @@ class Mirror:
             ["log", most, form, check_revision(new), *without, "--"], cwd=self.path
         )
         rows = (line.split("\0") for line in lines.split("\n") if line)
-        return tuple(Commit(one, subject, author, float(at)) for one, subject, author, at in rows)
+        return tuple(
+            Commit(one, kept(subject), kept(author), float(at)) for one, subject, author, at in rows
+        )
 
     def changes(self, old: Revision | None, new: Revision | None) -> tuple[str, ...]:
         """The paths in which two revisions differ, each as `M index.html` (git-diff-tree(1))."""

@@ -7,6 +7,7 @@ import os
 import re
 from datetime import UTC, datetime
 
+_LONGEST_LINE = 500
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -15,6 +16,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else "�" for one in text)
+
+
+def kept(line: str) -> str:
+    """A line of a commit as it can be kept anywhere: in UTF-8 throughout, and not without end."""
+    whole = os.fsencode(line).decode(errors="replace")
+    return whole if len(whole) <= _LONGEST_LINE else f"{whole[: _LONGEST_LINE - 1]}…"
 
 
 def legible(path: str) -> str:

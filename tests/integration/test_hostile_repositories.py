@@ -11,6 +11,7 @@ from agent.model import (
     Stage,
 )
 from tests.house import House
+from tests.remotes import git
 
 
 def test_odd_file_names_arrive_as_they_are(house: House) -> None:
@@ -123,3 +124,38 @@ def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
     (mirror / "refs" / "heads" / "main.lock").touch()
     house.upstream.commit({"a": "2"})
     assert house.sync().result == "deployed"
+
+
+AUTHOR = b"author Ada <ada@example.org> 1700000000 +0000\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "message", "subject", "author"),
+    [
+        (AUTHOR, b"f\xfcr alle\n", "f�r alle", "Ada"),
+        (b"author J\xfcrgen <j@example.org> 1700000000 +0000\n", b"x\n", "x", "J�rgen"),
+        (AUTHOR, b"S" * 1_000_000, "S" * 499 + "…", "Ada"),
+        (AUTHOR, b"", "", "Ada"),
+    ],
+    ids=["message in Latin-1", "author in Latin-1", "a megabyte", "nothing"],
+)
+def test_what_a_commit_says_of_itself_keeps_no_revision_back(
+    house: House, head: bytes, message: bytes, subject: str, author: str
+) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    assert house.sync().result == "deployed"
+    house.upstream.commit({"a": "2"})
+    tree = git("rev-parse", "main^{tree}", cwd=house.upstream.path)
+    rest = head.replace(b"author", b"committer", 1) + b"\n" + message
+    odd = subprocess.run(
+        ["git", "hash-object", "-t", "commit", "-w", "--stdin"],
+        cwd=house.upstream.path, check=True, capture_output=True,
+        input=f"tree {tree}\nparent {house.upstream.tip()}\n".encode() + head + rest,
+    ).stdout.decode().strip()  # fmt: skip
+    house.upstream.move_main(odd)
+    told = house.compare().commits[0]
+    assert (told.subject, told.author) == (subject, author)
+    assert house.sync().result == "deployed"
+    newest = house.newest()
+    assert (newest.revision, newest.subject, newest.author) == (odd, subject, author)
