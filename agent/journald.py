@@ -11,6 +11,7 @@ import socket
 import sys
 from array import array
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -71,7 +72,8 @@ class Sender:
         try:
             self._send(message)
         except OSError:
-            sys.stderr.write(f"{told.get('MESSAGE')}\n")
+            with suppress(OSError):
+                sys.stderr.write(f"{told.get('MESSAGE')}\n")
 
     def close(self) -> None:
         self._socket.close()

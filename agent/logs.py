@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -104,12 +105,31 @@ def _to_journal() -> logging.Handler:
     return handler
 
 
+class _Unfailing:
+    """A stream on which a line is lost, and nothing else, when it cannot be written.
+
+    Its reader may be gone, its disk full; neither must end a deployment or refuse a delivery.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 class _Redacting(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return str(redact(super().format(record)))
 
 
 def _to_stream(stream: TextIO) -> logging.Handler:
+    unfailing: Any = _Unfailing(stream)
     shared: list[Any] = [structlog.processors.add_log_level]
     if stream.isatty():
         shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
@@ -123,10 +143,10 @@ def _to_stream(stream: TextIO) -> logging.Handler:
     structlog.configure(
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(unfailing),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(unfailing)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -1,9 +1,10 @@
-"""What of this process's environment its children may see.
+"""What this process leaves its children: of its environment, and of its standard streams.
 
 GitPython gives git all of it, and starts one git when it is imported: scrub before that.
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -32,6 +33,20 @@ def scrub() -> None:
     """Leave in the environment only what a child may inherit."""
     for name in set(os.environ) - PASSED_ON - _OWN:
         del os.environ[name]
+
+
+def open_streams() -> None:
+    """Have the standard streams open, though they lead nowhere.
+
+    Of one that was closed at the start, the next file that is opened would get the number, and
+    with it whatever some child or library writes there.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 @contextmanager

@@ -49,5 +49,6 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Every command begins here; no child of it sees more of the environment than git may."""
+    surroundings.open_streams()
     surroundings.scrub()
     cli(prog_name="gitops-agent")

@@ -71,3 +71,16 @@ def test_a_terminal_gets_readable_lines() -> None:
     assert "agent.ready" in stream.getvalue()
     with pytest.raises(json.JSONDecodeError):
         lines(stream)
+
+
+class Full(io.StringIO):
+    """A stream to a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    logs.set_up(Full())
+    structlog.get_logger("x").info("agent.ready")
+    logging.getLogger("library").warning("hello")
