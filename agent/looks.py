@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from agent import plan
 from agent.cancel import Cancel
+from agent.errors import AgentError
 from agent.mirror import Mirror, Tips
 from agent.model import Revision, Source, Target
 from agent.uploadpack import Asker
@@ -55,7 +56,7 @@ class Looks:
 
     def seen(self, target: Target) -> Revision | None:
         """What the newest look saw the target's branch at."""
-        return self._tips[target.source][target.ref]
+        return self._tips[target.source].get(target.ref)
 
     def doubt(self, source: Source) -> None:
         """Something went wrong with what was fetched: the next look is a fetch, come what may."""
@@ -70,7 +71,9 @@ class Looks:
     async def _look(self, source: Source) -> Tips:
         async with self._running.setdefault(source, asyncio.Lock()), self._slot(source):
             del self._next[source]
-            refs = self._refs[source]
+            refs = self._refs.get(source)
+            if refs is None:
+                raise AgentError("no target is on this repository any more")
             asked = None if source in self._doubted else self._asker.tips(source, refs)
             told = await self._unless_stopped(asked) if asked else None
             if told is None or told != self._known(source, refs):

@@ -64,6 +64,7 @@ class Reconciler:
         self._no_more_looks = self._lifetime.enter_context(cancel.child())
         self._looks = Looks(state_dir / "mirrors", self._no_more_looks)
         self._slots = asyncio.Semaphore(parallel)
+        self._paths: dict[Path, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(parallel, "deployment")
         self._runs = Runs(hook_runner, cancel)
         self._targets: Mapping[str, Target] = {}
@@ -119,7 +120,8 @@ class Reconciler:
         """Look at a target and close the difference. `superseded` says that a newer wish waits."""
         target = self._targets.get(request.target)
         if target is None:
-            return Synced("error", "no such target any more")
+            log.info("wish.dropped", target=request.target, why="no such target any more")
+            return Synced(Outcome.CANCELED, "no such target any more")
         return await self._told(target, self._sync(target, request, superseded))
 
     async def take_up(self, name: str) -> Synced | None:
@@ -140,7 +142,11 @@ class Reconciler:
         return await self._attempted(target, lambda: self._close_difference(target, request))
 
     async def _attempted(self, target: Target, work: Callable[[], Synced]) -> Synced:
-        async with self._slots:
+        path = self._paths.setdefault(target.path, asyncio.Lock())
+        if path.locked():
+            # As after a reload that has given it to this target.
+            log.info("deployment.waits", target=target.name, path=str(target.path))
+        async with path, self._slots:
             synced = await self._in_thread(work)
         if synced.result != Outcome.DEPLOYED:
             self._looks.doubt(target.source)
@@ -196,7 +202,7 @@ class Reconciler:
         self, target: Target, request: SyncRequest, superseded: Callable[[], bool]
     ) -> None:
         """Fetch, and again a little later while the remote does not show what was announced."""
-        tip = (await self._looks.look(target.source))[target.ref]
+        tip = (await self._looks.look(target.source)).get(target.ref)
         if request.expected in (None, tip):
             return
         seen = await self._looks.history(target.source, tip)
@@ -205,7 +211,7 @@ class Reconciler:
             await asyncio.sleep(pause)
             if superseded() or self._no_more_looks.is_set:
                 return
-            tip = (await self._looks.look(target.source))[target.ref]
+            tip = (await self._looks.look(target.source)).get(target.ref)
             if request.expected in await self._looks.history(target.source, tip):
                 return
 
