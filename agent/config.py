@@ -32,6 +32,7 @@ from agent.kinds import (
     Provider,
     Repo,
     Size,
+    Timeout,
     TokenHash,
     TreePath,
     TrustedProxies,
@@ -149,7 +150,7 @@ class _Hook:
     run: Argv
     name: Name | None = None
     stage: Stage = Stage.ACTIVATE
-    timeout: Duration = HOOK_TIMEOUT
+    timeout: Timeout = HOOK_TIMEOUT
     env: Environment = field(default_factory=lambda: Environment({}))
     user: UserName | None = None
     memory_max: Size | None = None
@@ -173,7 +174,7 @@ class _Target:
     shared: InnerPaths = InnerPaths(())
     keep: int = 5
     reuse: InnerPaths = InnerPaths(())
-    timeout: Duration = Duration(1800.0)
+    timeout: Timeout = Timeout(1800.0)
     poll: _TargetPoll | None = None
     git: _Git = _Git()
     user: UserName | None = None

@@ -18,11 +18,11 @@ from agent.kinds import (
     MAIN,
     Argv,
     Branch,
-    Duration,
     Environment,
     Name,
     Repo,
     Size,
+    Timeout,
     TreePath,
 )
 from agent.model import Hook, Rights, Stage, Strategy, Target
@@ -71,7 +71,7 @@ class Configuration:
         return Hook(
             self._value(hook, "name", Name, Path(run[0]).name),
             self._value(hook, "stage", Stage, Stage.ACTIVATE), run,
-            self._value(hook, "timeout", Duration, HOOK_TIMEOUT),
+            self._value(hook, "timeout", Timeout, HOOK_TIMEOUT),
             self._value(hook, "env", Environment, {}),
             Rights(
                 str(hook.get("user") or target.get("user") or SYSTEM_HOOK_USER),

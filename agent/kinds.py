@@ -7,6 +7,7 @@ import ipaddress
 import os
 import pwd
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ PROVIDERS = ("github",)
 # ---- the kinds ---------------------------------------------------------------------------------
 
 Duration = NewType("Duration", float)
+Timeout = NewType("Timeout", float)
 Name = NewType("Name", str)
 Place = NewType("Place", Path)
 ExistingFile = NewType("ExistingFile", Path)
@@ -53,7 +55,7 @@ class Interval:
 
 
 MAIN = Branch("main")
-HOOK_TIMEOUT = Duration(300.0)
+HOOK_TIMEOUT = Timeout(300.0)
 
 
 class Provider(str):
@@ -71,13 +73,29 @@ def reveal(secret: Secret) -> bytes:
         return secret.value.strip()
     assert secret.path
     try:
-        return secret.path.read_bytes().strip()
+        content = _read(secret.path)
     except OSError as error:
         raise AgentError(f"{secret.name} cannot be read: {error.strerror}") from None
+    if content is None:
+        raise AgentError(f"{secret.name} is no plain file of {_LONGEST_SECRET} bytes at most")
+    return content.strip()
+
+
+def _read(path: Path) -> bytes | None:
+    """A plain file; None for what could keep us waiting, or has no end."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        about = os.fstat(opened)
+        plain = stat.S_ISREG(about.st_mode) and about.st_size <= _LONGEST_SECRET
+        return os.read(opened, _LONGEST_SECRET) if plain else None
+    finally:
+        os.close(opened)
 
 
 # ---- readers -----------------------------------------------------------------------------------
 
+_LONGEST_SECRET = 64 * 1024
+_LONGEST_DURATION = 100 * 365 * 86400.0
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -93,11 +111,22 @@ def parse_duration(value: object) -> float:
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f'must be a duration such as "90s", "3m" or "1h30m", not {value!r}')
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > _LONGEST_DURATION:
+        raise ValueError("must be a hundred years or less")
+    return seconds
 
 
 def duration(value: object, _: object) -> Duration:
     return Duration(parse_duration(value))
+
+
+def timeout(value: object, _: object) -> Timeout:
+    """A duration after which something is ended."""
+    seconds = parse_duration(value)
+    if not seconds:
+        raise ValueError('must be longer than "0s", which would end everything at once')
+    return Timeout(seconds)
 
 
 def size(value: object, _: object = None) -> Size:
@@ -306,6 +335,7 @@ READERS: Mapping[Any, Callable[[object, object], Any]] = {
     str: string,
     int: whole_number,
     Duration: duration,
+    Timeout: timeout,
     Interval: interval,
     Name: name,
     Stage: stage,

@@ -92,7 +92,11 @@ class Places:
         return ()
 
     def absolute(self, text: object) -> Path | None:
-        """`text` as a path, from the file's folder; None where it is no text."""
+        """`text` as a path, from the file's folder; None where it is no text. ConfigError."""
         if not isinstance(text, str) or not text or "\0" in text:
             return None
-        return Path(os.path.normpath(self.path.parent / Path(text).expanduser()))
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            raise ConfigError([f"{text}: there is no such user on this host"]) from None
+        return Path(os.path.normpath(self.path.parent / path))

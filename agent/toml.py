@@ -35,7 +35,8 @@ def parse(path: Path) -> dict[str, Any]:
         raise ConfigError([f"cannot be read: {error.strerror}"], str(path)) from None
     except UnicodeDecodeError:
         raise ConfigError(["is not UTF-8 text"], str(path)) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: of numbers and nesting without end others tell.
         raise ConfigError([f"is not TOML: {error}"], str(path)) from None
 
 

@@ -41,6 +41,7 @@ def faults(folder: Path, text: str, **environ: str) -> list[str]:
 
 
 SHOP = '[targets.shop]\nrepo = "https://github.com/acme/shop.git"\npath = "/srv/shop"\n'
+WEBHOOK = '[webhooks.github]\nsecret = { file = "webhook-secret" }\n'
 RELEASES = SHOP + 'strategy = "releases"\n'
 
 
@@ -247,6 +248,13 @@ def test_all_faults_come_at_once(folder: Path) -> None:
         (SHOP + 'hooks = [{ run = ["announce"], env = { DEPLOY_ID = "1" } }]', "targets.shop.hooks[0].env", "cannot be set"),
         (SHOP + 'hooks = [{ run = ["announce"], env = { "a b" = "1" } }]', "targets.shop.hooks[0].env", "cannot be set"),
         (SHOP + 'hooks = [{ run = ["announce"], env = { A = 1 } }]', "targets.shop.hooks[0].env", "text in quotes"),
+        (SHOP + 'hooks = [{ run = ["announce"], timeout = "0s" }]', "targets.shop.hooks[0].timeout", "longer than"),
+        (SHOP + 'timeout = "0s"', "targets.shop.timeout", "longer than"),
+        (f'drain = "{"9" * 400}d"\n' + SHOP, "drain", "a hundred years"),
+        ('hooks_dir = "~nobody-of-that-name/x"\n' + SHOP, "~nobody-of-that-name/x", "no such user"),
+        (SHOP.replace("/srv/shop", "loop"), "targets.shop.path", "not a folder"),
+        (WEBHOOK.replace("webhook-secret", "fifo") + SHOP, "webhooks.github.secret", "no plain file"),
+        (WEBHOOK.replace("webhook-secret", "huge") + SHOP, "webhooks.github.secret", "no plain file"),
         (SHOP + 'hooks = [{ run = ["announce"], env = "A" }]', "targets.shop.hooks[0].env", "must be a table"),
         ('state_dir = "' + "x" * 120 + '"\n' + SHOP, "state_dir", "too long"),
         ('state_dir = "/srv/shop/state"\n' + SHOP, "targets.shop.path", "must not be in each other"),
@@ -260,6 +268,10 @@ def test_a_fault_has_its_key_and_says_what_to_type(
 ) -> None:
     (folder / "open").write_text(SECRET)
     (folder / "open").chmod(0o644)
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "fifo", 0o600)
+    (folder / "huge").touch(0o600)
+    os.truncate(folder / "huge", 1 << 30)
     (folder / "deploy_hooks" / "plain").write_text("#!/bin/sh\n")
     (folder / "deploy_hooks" / "plain").chmod(0o644)
     (folder / "deploy_hooks" / "writable").write_text("#!/bin/sh\n")
@@ -382,6 +394,8 @@ def test_localhost_is_the_loopback(folder: Path) -> None:
         (b"a = ", "not TOML"),
         (b"[targets.shop\nx", "line 1"),
         (b"a = 1\na = 2", "not TOML"),
+        (b"a = " + b"[" * 20_000, "not TOML"),
+        (b"a = " + b"9" * 5_000, "not TOML"),
     ],
 )
 def test_a_file_that_is_no_toml(folder: Path, content: bytes, says: str) -> None:
