@@ -8,7 +8,7 @@ The short path: a request that somebody takes as soon as its head is there (`Tak
 without the application, which costs half as much. All others go to the application.
 
 Leans on these insides of uvicorn 0.54, and on no others: `HttpToolsProtocol`'s callbacks
-(connection_made, connection_lost, data_received, on_headers_complete, on_body,
+(connection_made, connection_lost, data_received, on_header, on_headers_complete, on_body,
 on_message_complete, on_response_complete, shutdown), its `cycle`, `transport`, `parser`, `url`,
 `headers`, `client`, `expect_100_continue` and `server_state.default_headers`.
 """
@@ -29,6 +29,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 log = structlog.get_logger()
 
 _MOST_HEAD = 64 * 1024
+_MOST_BESIDE = 256 * 1024
+"""Bytes that come with a body and are none of it: the sizes of its pieces, and what trails it."""
 _IDLE = 5.0
 
 
@@ -160,6 +162,11 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _STATUS = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 
 
+def _relative(url: bytes) -> bytes:
+    """The path of a URL that came whole, as to a proxy (RFC 9112, 3.2.2)."""
+    return b"/" + url.partition(b"://")[2].partition(b"/")[2]
+
+
 class Bounded(HttpToolsProtocol):
     """uvicorn's HTTP protocol, with a time for each phase, and the short path."""
 
@@ -169,6 +176,7 @@ class Bounded(HttpToolsProtocol):
     _now = Phase.HEAD
     """The phase that what was just read has led to; entered once it is all read."""
     _head_bytes = 0
+    _beside = 0
     _taken: Taken | None = None
     _replied = False
     _whole = False
@@ -194,6 +202,8 @@ class Bounded(HttpToolsProtocol):
         if self.phase is Phase.IDLE:
             self._head_bytes = 0
             self._now = Phase.HEAD
+        if self.phase is Phase.BODY:
+            self._beside += len(data)
         super().data_received(data)
         if self._now is not self.phase and not self.transport.is_closing():
             self.crowd.enter(self, self._now)
@@ -201,6 +211,13 @@ class Bounded(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD:
                 self._end(_HEAD_TOO_LARGE)
+        elif self._beside > _MOST_BESIDE:
+            self._end(b"")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Nobody asks for what trails a body, and of that there may be any amount."""
+        if self._now is not Phase.BODY:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self.taker is None:
@@ -212,9 +229,10 @@ class Bounded(HttpToolsProtocol):
             super().on_headers_complete()
         if self._last and self.cycle is not None:
             self.cycle.keep_alive = False
-        self._now = Phase.BODY
+        self._now, self._beside = Phase.BODY, 0
 
     def on_body(self, body: bytes) -> None:
+        self._beside -= len(body)
         if self._taken is None:
             super().on_body(body)
         elif not (self._replied or self._whole):
@@ -248,7 +266,7 @@ class Bounded(HttpToolsProtocol):
         self._replied = self._whole = False
         self._keep_alive = self.parser.should_keep_alive() and not self._last
         client = self.client[0] if self.client else "unix"
-        path = self.url.partition(b"?")[0]
+        path = (self.url if self.url[:1] == b"/" else _relative(self.url)).partition(b"?")[0]
         head = Head(self.parser.get_method(), path, self.headers, client)
         self._taken = taker(head, self._reply)
         if self._taken is None:

@@ -76,6 +76,14 @@ def test_the_same_delivery_again_is_a_duplicate(house: House) -> None:
     assert len(house.letters) == 1
 
 
+def test_a_request_for_the_whole_url_is_the_same(house: House) -> None:
+    """As to a proxy; a server has to take it (RFC 9112, 3.2.2)."""
+    headers, body = delivery("push", push_payload(URL, SHA), NEW)
+    whole = {"target": b"http://deploy.example.org/webhook/github"}
+    answer = house.client.post("/", headers=headers, content=body, extensions=whole)
+    assert answer.status_code == 202
+
+
 def test_a_form_is_the_same(house: House) -> None:
     assert house.send(form=True).status_code == 202
 

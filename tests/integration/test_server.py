@@ -173,6 +173,40 @@ def test_a_head_without_end_is_refused(app: App) -> None:
         assert read_all(one).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize("asked", ["taken", "not taken"])
+@pytest.mark.parametrize(
+    ("begun", "more"),
+    [
+        (b"1\r\na\r\n0\r\n", b"X-A: " + b"z" * 1017 + b"\r\n"),
+        (b"1\r\na\r\n0\r\nX-A: ", b"z" * 1024),
+        (b"1;", b"z" * 1024),
+    ],
+    ids=["trailers", "a trailer", "an extension"],
+)
+def test_what_comes_beside_a_body_has_an_end(
+    app: App, clerk: "Clerk", asked: str, begun: bytes, more: bytes
+) -> None:
+    """Of what is kept of it no deadline would be short enough."""
+    patient = Limits(headers=60, body=60, connections=64)
+    path = b"/taken" if asked == "taken" else b"/"
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    with serving(app, patient, clerk.take) as address, connect(address) as one:
+        one.sendall(head + begun)
+        with pytest.raises(OSError, match="reset|Broken pipe"):
+            for _ in range(1024):
+                one.sendall(more * 64)
+
+
+def test_trailers_are_passed_over(app: App) -> None:
+    request = (
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"5\r\nhello\r\n0\r\nX-A: b\r\n\r\n"
+    )
+    with serving(app) as address, connect(address) as one:
+        for _ in range(2):
+            assert ask(one, request).startswith(b"HTTP/1.1 200 OK")
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [b"hello\r\n\r\n", b"\x16\x03\x01\x00\xa5", b"GET  HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n",
