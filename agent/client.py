@@ -13,7 +13,7 @@ from agent.places import SYSTEM_CONTROL
 T = TypeVar("T")
 _OBJECT = dict[str, Any]
 _OBJECTS = list[dict[str, Any]]
-_LONGEST_ANSWER = 35.0
+_LONGEST_ANSWER = 10.0
 _LONGEST_LOOK = 300.0
 
 
@@ -28,7 +28,7 @@ class Client:
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(socket)),
             base_url="http://agent",
-            timeout=httpx.Timeout(5.0, read=_LONGEST_ANSWER),
+            timeout=_LONGEST_ANSWER,
         )
 
     def __enter__(self) -> "Client":
@@ -65,7 +65,7 @@ class Client:
         self._tell(target, "cancel", type(None), actor=actor)
 
     def diff(self, target: str) -> dict[str, Any]:
-        return self._get(f"/v1/targets/{target}/diff", _OBJECT)
+        return self._ask("GET", f"/v1/targets/{target}/diff", _OBJECT, timeout=_LONGEST_LOOK)
 
     def looks(self, target: str | None, limit: int) -> list[dict[str, Any]]:
         query = {"limit": limit, **({"target": target} if target else {})}
@@ -73,7 +73,10 @@ class Client:
 
     def result(self, request: int, wait: float) -> dict[str, Any]:
         """What came of a request, after `wait` seconds at most; `result` is None until then."""
-        return self._get(f"/v1/requests/{request}", _OBJECT, wait=wait)
+        return self._ask(
+            "GET", f"/v1/requests/{request}", _OBJECT, query={"wait": wait},
+            timeout=wait + _LONGEST_ANSWER,
+        )  # fmt: skip
 
     def doctor(self, url: str | None) -> list[dict[str, Any]]:
         """What the agent finds wrong; some seconds, or minutes where remotes do not answer."""
@@ -137,6 +140,13 @@ class Client:
                 " of its group"
             )
         system = self._socket == SYSTEM_CONTROL
+        if not isinstance(error, httpx.ConnectError):
+            log = "`journalctl -u gitops-agent`" if system else "its log"
+            return NotRunning(
+                f"the agent on {self._socket} does not answer ({error or type(error).__name__});"
+                f" {log} says what is wrong: if it can open no more files, end what holds them, or"
+                " start it again"
+            )
         start = "systemctl start gitops-agent" if system else "gitops-agent run"
         return NotRunning(
             f"no agent answers on {self._socket} ({error}); start one with `{start}`, or name its"

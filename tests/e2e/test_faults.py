@@ -234,10 +234,14 @@ def test_no_descriptors_left(agent: Agent, upstream: Upstream) -> None:
     assert agent.push(b).status_code == 202
     agent.wait_for_log("sync.tried_again")
     agent.wait_for_log("descriptors.exhausted")
+    assert "sync.crashed" not in agent.log()
     resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (8, hard[1]))
     # Nobody is let in: the forge sees that it failed.
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{agent.url}/healthz", timeout=0.5)
+    told = agent.command("status")
+    assert told.returncode == 75
+    assert "does not answer" in told.stderr
     assert git("rev-parse", "HEAD", cwd=agent.tree) == a
     resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, hard)
     assert agent.finished(b)["outcome"] == "deployed"
