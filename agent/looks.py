@@ -15,6 +15,7 @@ from agent.cancel import Cancel
 from agent.errors import AgentError
 from agent.mirror import Mirror, Tips
 from agent.model import Revision, Source, Target
+from agent.repository import FETCH_DEADLINE
 from agent.uploadpack import Asker
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class Looks:
         self._asker = Asker()
         self._mirrors: dict[Source, Mirror] = {}
         self._refs: dict[Source, frozenset[str]] = {}
+        self._deadlines: dict[Source, float] = {}
         self._tips: dict[Source, Tips] = {}
         self._doubted: set[Source] = set()
         self._next: dict[Source, asyncio.Task[Tips]] = {}
@@ -41,9 +43,12 @@ class Looks:
 
     def track(self, targets: Iterable[Target]) -> None:
         refs: dict[Source, frozenset[str]] = {}
+        deadlines: dict[Source, float] = {}
         for target in targets:
             refs[target.source] = refs.get(target.source, frozenset()) | {target.ref}
-        self._refs = refs
+            deadlines[target.source] = max(deadlines.get(target.source, 0.0), target.timeout)
+        self._refs, self._deadlines = refs, deadlines
+        self._mirrors.clear()
 
     async def close(self) -> None:
         await self._asker.close()
@@ -51,7 +56,8 @@ class Looks:
 
     def mirror(self, source: Source) -> Mirror:
         if source not in self._mirrors:
-            self._mirrors[source] = Mirror(source, self._folder)
+            deadline = self._deadlines.get(source, FETCH_DEADLINE)
+            self._mirrors[source] = Mirror(source, self._folder, deadline)
         return self._mirrors[source]
 
     def seen(self, target: Target) -> Revision | None:

@@ -49,11 +49,19 @@ def _kept_as(ref: str) -> str:
     return f"refs/tracked/{hashlib.sha256(ref.encode()).hexdigest()[:16]}"
 
 
+class _OtherNames(GitFailed):
+    """The remote's objects are named by another algorithm than the mirror's."""
+
+
 class Mirror:
     """Our own bare copy of a remote's tracked branches. One thread at a time uses it."""
 
-    def __init__(self, source: Source, folder: Path) -> None:
+    def __init__(
+        self, source: Source, folder: Path, deadline: float = repository.FETCH_DEADLINE
+    ) -> None:
+        """`deadline` is for a fetch, in seconds."""
         self.source = source
+        self._deadline = deadline
         slug = re.sub(r"[^A-Za-z0-9]+", "-", source.url.rstrip("/").removesuffix(".git"))[-40:]
         key = hashlib.sha256(repr(source).encode()).hexdigest()[:12]
         self.path = folder / f"{slug.strip('-')}-{key}.git"
@@ -92,9 +100,13 @@ class Mirror:
         if not self.exists():
             self._create("sha1")
         clear_locks(self.path)
-        clear_leftovers(self.path, 2 * repository.FETCH_DEADLINE)
+        clear_leftovers(self.path, 2 * self._deadline)
         try:
             return self._fetch_told(told, cancel) or self._fetch_named(wanted, cancel)
+        except _OtherNames:
+            # At the first fetch, or where the repository was made anew.
+            self._create("sha1" if self._is_sha256() else "sha256")
+            return self._fetch_named(wanted, cancel)
         except GitFailed as error:
             if not (self._answers(error, cancel) and is_damaged(self.path, error)):
                 raise
@@ -114,10 +126,7 @@ class Mirror:
         moved = {_kept_as(ref): check_revision(revision or "") for ref, revision in told.items()}
         lines = "".join(f"update {ref} {revision}\n" for ref, revision in moved.items())
         try:
-            repository.git(
-                [*unpack, repository.STRICT], cwd=self.path, stdin=pack, cancel=cancel,
-                deadline=repository.FETCH_DEADLINE,
-            )  # fmt: skip
+            repository.git([*unpack, repository.STRICT], cwd=self.path, stdin=pack, cancel=cancel)
             repository.git(["update-ref", "--stdin"], cwd=self.path, stdin=lines.encode())
         except GitFailed as error:
             log.warning("mirror.pack_refused", mirror=self.path.name, because=str(error))
@@ -170,7 +179,7 @@ class Mirror:
     def _fetch(self, wanted: Mapping[str, str], cancel: Cancel | None) -> None:
         """Fetch, for each ref of ours, what it is called at the remote: a name or a revision."""
         if not wanted:
-            return None
+            return
         arguments = ["fetch", "--quiet", "--no-tags", "--force", "--no-write-fetch-head", "--"]
         mapped = [f"+{there}:{_kept_as(ref)}" for ref, there in wanted.items()]
         with reaching(self.source) as (options, environment, fds):
@@ -181,13 +190,12 @@ class Mirror:
                     options=options,
                     environment=environment,
                     fds=fds,
-                    deadline=repository.FETCH_DEADLINE,
+                    deadline=self._deadline,
                     cancel=cancel,
                 )
             except GitFailed as error:
                 if "mismatched algorithms" in error.detail:
-                    self._create("sha256")
-                    return self._fetch(wanted, cancel)
+                    raise _OtherNames("git fetch failed", error.detail) from None
                 raise unread(self.source, "the remote could not be fetched", error) from None
 
     def _create(self, algorithm: str) -> None:
@@ -201,6 +209,9 @@ class Mirror:
             ["init", "--quiet", "--bare", template, f"--object-format={algorithm}"], cwd=beside
         )
         beside.rename(self.path)
+
+    def _is_sha256(self) -> bool:
+        return "sha256" in (self.path / "config").read_text()
 
     def _tips(self, refs: list[str]) -> Tips:
         if not refs:
@@ -264,12 +275,7 @@ class Mirror:
     def tidy(self) -> None:
         """Pack what many fetches have left, when git finds that there is enough of it."""
         if self.path.exists():
-            repository.git(
-                ["gc", "--auto", "--quiet"],
-                cwd=self.path,
-                options=repository.TIDY,
-                deadline=repository.FETCH_DEADLINE,
-            )
+            repository.git(["gc", "--auto", "--quiet"], cwd=self.path, options=repository.TIDY)
 
     def history(self, revision: Revision) -> set[Revision]:
         """The revisions from which `revision` comes, the latest few thousand of them."""

@@ -153,7 +153,7 @@ class Target:
     poll: float | None
     """Seconds between polls; None is off."""
     timeout: float
-    """Seconds a whole deployment may take; the way back has as long again."""
+    """Seconds a whole deployment may take; the way back has as long again, and so has a fetch."""
     access: GitAccess = GitAccess()
     hooks: tuple[Hook, ...] = ()
     strategy: Strategy = Strategy.IN_PLACE

@@ -128,6 +128,10 @@ def _set_format(new: Path, like: Revision) -> None:
     if len(like) == 64:
         _in(new, "config", "core.repositoryFormatVersion", "1")
         _in(new, "config", "extensions.objectFormat", "sha256")
+    else:
+        with suppress(GitFailed):
+            # Fails where there is none.
+            _in(new, "config", "--unset", "extensions.objectFormat")
     _in(new, "config", "core.bare", "false")
 
 

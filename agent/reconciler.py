@@ -161,7 +161,7 @@ class Reconciler:
             return Synced("error", str(error))
         except Stopped as error:
             return Synced("interrupted", str(error))
-        except AgentError as error:
+        except (AgentError, OSError) as error:
             self._looks.doubt(target.source)
             log.error("sync.failed", target=target.name, why=str(error))
             return Synced("error", str(error))

@@ -7,6 +7,8 @@ import re
 
 # git's own words (git 2.39, OpenSSH 9, curl 7.88) and ours, and what is behind them.
 _REMEDIES = {
+    r"no git in PATH": "`apt-get install git`",
+    r"git could not be started": "the host gives the agent nothing more; its log says of what",
     r"demands a password": (
         "put a token with the right to read contents into [targets.{name}.git]"
         " token = {{ file = … }}, then `systemctl reload gitops-agent`; a forge asks so too for a"
@@ -29,6 +31,10 @@ _REMEDIES = {
     ),
     r"not found|does not appear to be a git repository|does not exist|error: 40[34]": (
         "the name is wrong, or the token or key may not see it: a forge says the same for both"
+    ),
+    r"git fetch did not end within": (
+        "it sends, but takes longer than `timeout` of [targets.{name}]: raise that for a first"
+        " clone over a slow line, and `systemctl reload gitops-agent`"
     ),
     r"timed out|no answer|Connection refused|unreachable|Failed to connect|Could not connect": (
         "nobody answers there: a firewall, a proxy, or it is down: `curl -v` its URL"

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from git.cmd import Git
+from git.exc import GitCommandNotFound
 
 from agent.cancel import Cancel
 from agent.descriptors import give_back
@@ -31,8 +32,9 @@ from agent.words import without_credentials
 
 log = structlog.get_logger()
 
-FETCH_DEADLINE = 600.0
-LOCAL_DEADLINE = 300.0
+FETCH_DEADLINE = 1800.0
+LOCAL_DEADLINE = 3600.0
+"""Seconds. Here git hangs only with the disk, and for a huge repository it takes long."""
 
 # Old histories have these; git and every forge accept them.
 _OLD_HISTORIES = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate")
@@ -80,13 +82,15 @@ _WANTS_PASSWORD = re.compile(
     "terminal prompts disabled|could not read (Username|Password)|Authentication failed"
 )
 _SAYS_NOTHING = ("Please make sure", "and the repository exists", "hint:", "warning:")
+_NOT_STARTED = "git could not be started"
 # The host's doing, as the C library puts it: a new repository would mend none of that.
 _OF_THE_HOST = re.compile(
     "|".join(
-        os.strerror(number)
-        for number in (
-            *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-            *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EEXIST),
+        (
+            _NOT_STARTED,
+            *map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)),
+            *map(os.strerror, (errno.EMFILE, errno.ENFILE, errno.ENOMEM)),
+            *map(os.strerror, (errno.EAGAIN, errno.EEXIST)),
         )
     )
 )
@@ -111,25 +115,24 @@ def git(
     Ends git with everything it started after `deadline` seconds, or with Stopped when canceled.
     """
     settings = [word for option in (*_OPTIONS, *options) for word in ("-c", option)]
+    verb = "git " + next(word for word in arguments if not word.startswith("-"))
     # Held on to while it runs: GitPython ends a process whose wrapper is forgotten.
-    started = Git(cwd).execute(
+    started = _start(
+        verb,
         ["git", *settings, *arguments],
-        as_process=True,
+        cwd,
         # A broken repository is never mistaken for one that it lies in.
-        env={**_ENVIRONMENT, "GIT_CEILING_DIRECTORIES": str(cwd.parent), **(environment or {})},
-        istream=None if stdin is None else subprocess.PIPE,
-        start_new_session=True,
-        pass_fds=tuple(fds),
+        {**_ENVIRONMENT, "GIT_CEILING_DIRECTORIES": str(cwd.parent), **(environment or {})},
+        stdin=stdin is not None,
+        fds=fds,
     )
     process = started.proc
     assert process is not None
-    give_back(process.pid)
 
     def end() -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
-    verb = "git " + next(word for word in arguments if not word.startswith("-"))
     with cancel.calling(end) if cancel is not None else nullcontext():
         try:
             output, errors = process.communicate(stdin, timeout=deadline)
@@ -146,6 +149,34 @@ def git(
     return os.fsdecode(output)
 
 
+def _start(
+    verb: str, command: Sequence[str], cwd: Path, environment: Mapping[str, str],
+    *, stdin: bool, fds: Sequence[int] = (),
+) -> Git.AutoInterrupt:  # fmt: skip
+    """A git with pipes, in a session of its own; GitFailed where the host has none to give."""
+    try:
+        started = Git(cwd).execute(
+            command,
+            as_process=True,
+            env=dict(environment),
+            istream=subprocess.PIPE if stdin else None,
+            start_new_session=True,
+            pass_fds=tuple(fds),
+        )
+    except (GitCommandNotFound, OSError) as error:
+        why = f"{_NOT_STARTED}: {_why_not(error, cwd)}"
+        raise GitFailed(f"{verb} failed", why) from None
+    assert started.proc is not None
+    give_back(started.proc.pid)
+    return started
+
+
+def _why_not(error: Exception, cwd: Path) -> str:
+    if isinstance(error, OSError):
+        return os.strerror(error.errno or 0)
+    return "there is no git in PATH" if cwd.is_dir() else f"{cwd} is not there any more"
+
+
 @contextmanager
 def blobs(
     git_dir: Path, ids: Sequence[bytes], cancel: Cancel
@@ -159,16 +190,10 @@ def blobs(
         yield iter(())
         return
     settings = [word for option in _OPTIONS for word in ("-c", option)]
-    started = Git(git_dir).execute(
-        ["git", *settings, "cat-file", "--batch"],
-        as_process=True,
-        env=_ENVIRONMENT,
-        istream=subprocess.PIPE,
-        start_new_session=True,
-    )
+    command = ["git", *settings, "cat-file", "--batch"]
+    started = _start("git cat-file", command, git_dir, _ENVIRONMENT, stdin=True)
     process = started.proc
     assert process is not None
-    give_back(process.pid)
     with process, cancel.calling(process.kill):
         assert process.stdin
         assert process.stdout
@@ -296,7 +321,7 @@ def check(git_dir: Path) -> None:
     """GitFailed where git cannot use a repository: its objects, its refs, its configuration."""
     # fsck does not read what the configuration says of remotes, which every fetch needs.
     for arguments in (["remote"], ["fsck", "--no-progress", "--no-dangling", "--no-reflogs"]):
-        git([f"--git-dir={git_dir}", *arguments], cwd=Path("/"), deadline=FETCH_DEADLINE)
+        git([f"--git-dir={git_dir}", *arguments], cwd=Path("/"))
 
 
 def discard_damaged(mirror: Path, failed: GitFailed) -> None:

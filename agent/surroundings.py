@@ -33,6 +33,8 @@ def scrub() -> None:
     """Leave in the environment only what a child may inherit."""
     for name in set(os.environ) - PASSED_ON - _OWN:
         del os.environ[name]
+    # Where there is no git, who needs one says so, rather than who is imported.
+    os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 
 
 def open_streams() -> None:

@@ -62,6 +62,10 @@ class WorkTree:
         """From now on a .git that turns out to be damaged is made anew, once, from `supplies`."""
         finish_swap(self.path)
         self._supplies = supplies
+        head = self._detached()
+        if head and len(head) != len(supplies.revision):
+            because = GitFailed("the remote was made anew, with objects of other names")
+            self.rebuilt = rebuild(self.path, supplies, because)
 
     def _run(
         self, arguments: Sequence[str], *, options: Sequence[str] = (), cancel: Cancel | None = None

@@ -11,6 +11,7 @@ import pytest
 from agent import rebuild
 from agent.model import Reason
 from tests.house import House
+from tests.remotes import git
 
 Damage = Callable[[Path], None]
 
@@ -271,3 +272,20 @@ def test_a_mirror_that_is_damaged_behind_what_was_fetched_is_made_anew(lived_in:
     assert "deployed" in results
     assert house.git("rev-parse", "HEAD") == b
     check_whole(house)
+
+
+def test_a_remote_that_is_made_anew_with_objects_of_other_names(house: House) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    assert house.sync().result == "deployed"
+    for algorithm in ("sha256", "sha1"):
+        work = house.root / algorithm
+        git("init", "-q", f"--object-format={algorithm}", "-b", "main", str(work), cwd=house.root)
+        (work / "a").write_text(algorithm)
+        git("add", "a", cwd=work)
+        git("commit", "-q", "-m", "anew", cwd=work)
+        shutil.rmtree(house.upstream.path)
+        git("clone", "-q", "--bare", str(work), str(house.upstream.path), cwd=house.root)
+        assert house.sync().result == "deployed"
+        assert (house.tree / "a").read_text() == algorithm
+        assert house.clean()

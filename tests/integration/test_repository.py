@@ -14,6 +14,7 @@ from agent.cancel import Cancel
 from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.mirror import Mirror
 from agent.model import GitAccess, Secret, Source
+from agent.remedies import remedy
 from agent.repository import list_branches, without_credentials
 from agent.worktree import WorkTree
 from tests.remotes import HttpRemote, SshRemote, Upstream, git, serve_http
@@ -223,12 +224,39 @@ def test_a_remote_that_is_down(tmp_path: Path) -> None:
 
 
 def test_a_remote_that_hangs_is_given_up_at_the_deadline(
-    tmp_path: Path, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, http_remote: HttpRemote
 ) -> None:
     http_remote.hang = True
-    monkeypatch.setattr(repository, "FETCH_DEADLINE", 0.5)
-    with pytest.raises(RemoteFailed, match="did not end within 0.5 s"):
-        Mirror(Source(http_remote.url()), tmp_path).fetch([MAIN])
+    with pytest.raises(RemoteFailed, match="did not end within 0.5 s") as failed:
+        Mirror(Source(http_remote.url()), tmp_path, 0.5).fetch([MAIN])
+    assert "raise that" in remedy(str(failed.value), "shop")
+
+
+def test_without_git_that_is_what_is_said_and_nothing_is_taken_for_damaged(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(Source(upstream.url), tmp_path / "mirrors")
+    upstream.commit({"a": "1"})
+    mirror.fetch([MAIN])
+    (mirror.path / "mark").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GitFailed, match="no git in PATH"):
+        mirror.fetch([MAIN])
+    assert (mirror.path / "mark").exists()
+
+
+def test_a_remote_that_is_made_anew_with_objects_of_other_names(tmp_path: Path) -> None:
+    mirror = Mirror(Source(str(tmp_path / "shop.git")), tmp_path / "mirrors")
+    for algorithm in ("sha1", "sha256", "sha1"):
+        work = tmp_path / "work"
+        for folder in (work, tmp_path / "shop.git"):
+            shutil.rmtree(folder, ignore_errors=True)
+        git("init", "-q", f"--object-format={algorithm}", "-b", "main", str(work), cwd=tmp_path)
+        git("commit", "-q", "--allow-empty", "-m", algorithm, cwd=work)
+        git("clone", "-q", "--bare", str(work), str(tmp_path / "shop.git"), cwd=tmp_path)
+        revision = git("rev-parse", "HEAD", cwd=work)
+        assert mirror.fetch([MAIN]) == {MAIN: revision}
+        assert mirror.describe(revision) == (algorithm, "Ada")
 
 
 def spoil(how: str, content: bytes, released: threading.Event) -> Iterator[bytes]:
