@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,5 +238,5 @@ def test_the_control_socket_is_for_owner_and_group(live: Agent) -> None:
 
 def test_the_control_application_has_its_schema(live: Agent) -> None:
     with live.client() as client:
-        schema = client._get("/schema/openapi.json")
+        schema = client._get("/schema/openapi.json", dict[str, Any])
     assert "/v1/targets/{name}/sync" in schema["paths"]

@@ -553,7 +553,7 @@ def test_an_older_push_is_not_waited_for(house: House, monkeypatch: pytest.Monke
 
 
 def test_a_target_that_is_gone_is_said_so(house: House) -> None:
-    assert house.sync(name="gone").result == "error"
+    assert house.sync(name="gone").result == "canceled"
 
 
 def test_home_is_the_user_s_own() -> None:
