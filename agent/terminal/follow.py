@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.escapes import Harmless
-from agent.terminal.screen import STYLES, console
+from agent.terminal.screen import STYLES, console, say
 from agent.words import printable, short, span
 
 Report = Mapping[str, Any]
@@ -68,11 +68,11 @@ class _Shown:
             result = printable(step["result"])
             style = "green" if result.startswith("ok") else "red"
             took = span(step["ended_at"] - step["started_at"])
-            self.out.print(Text(f"    {result} ({took})", style), soft_wrap=True)
+            say(self.out, f"    {result} ({took})", style)
         else:
             self._running, self._harmless, self._colours = step, Harmless(), AnsiDecoder()
             heading = f"--> {step['stage']}: {printable(step['name'])}"
-            self.out.print(Text(heading, "bold"), soft_wrap=True)
+            say(self.out, heading, "bold")
 
     def text(self, text: str) -> None:
         *lines, self._line = (self._line + self._harmless.feed(text)).split("\n")
@@ -99,9 +99,9 @@ def show_end(deployment: Report) -> None:
         line.append(f" in {span(one['ended_at'] - one['started_at'])}")
     if one["detail"]:
         line.append(f": {printable(one['detail'])}")
-    out.print(line, soft_wrap=True)
+    say(out, line)
     if outcome in _WHAT_NOW:
-        out.print(Text(f"  {_WHAT_NOW[outcome].format(name=one['target'])}", "dim"), soft_wrap=True)
+        say(out, f"  {_WHAT_NOW[outcome].format(name=one['target'])}", "dim")
 
 
 _WHAT_NOW = {

@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from agent.remedies import after_look
-from agent.terminal.screen import STYLES, console
+from agent.terminal.screen import STYLES, console, say
 from agent.words import ago, many, printable, short, span, stamp
 
 Report = Mapping[str, Any]
@@ -23,13 +22,14 @@ ALL = slice(None)
 
 def show_status(status: Report) -> None:
     out, now = console(), time.time()
-    out.print(headline(status, now))
+    say(out, headline(status, now))
     if len(status["targets"]) > _FEW:
-        out.print(summary(status["targets"]))
-    out.print(table(status["targets"], now, out.width))
-    for line in troubles(status, status["targets"], now):
-        # Where it is no terminal a program may read it, and wants each in one line.
-        out.print(line, soft_wrap=not out.is_terminal)
+        say(out, summary(status["targets"]))
+    for line in (
+        *table(status["targets"], now, out.width),
+        *troubles(status, status["targets"], now),
+    ):
+        say(out, line)
 
 
 def headline(status: Report, now: float) -> Text:
@@ -51,20 +51,25 @@ def summary(targets: Sequence[Report]) -> Text:
 # ---- the table ----------------------------------------------------------------------------------
 
 
-def table(targets: Sequence[Report], now: float, width: int, part: slice = ALL) -> Table:
-    """A line for each target; of `part` of them only, in the columns of all.
+def table(targets: Sequence[Report], now: float, width: int, part: slice = ALL) -> list[Text]:
+    """The heads, and a line for each target; of `part` of them only, in the columns of all.
 
-    Names are cut in their middle, where they are most alike.
+    Names are cut in their middle, where they are most alike, if `width` columns are too few.
     """
     rows = [_row(one, now) for one in targets]
     widths = [max(len(head), *(len(row[n]) for row in rows)) for n, head in enumerate(_HEADS)]
     widths[0] = min(widths[0], max(_LEAST_NAME, width - sum(widths[1:]) - _GAP * len(widths[1:])))
-    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for head, wide in zip(_HEADS, widths, strict=True):
-        made.add_column(head, min_width=wide, no_wrap=True, overflow="ellipsis")
-    for name, *cells in rows[part]:
-        made.add_row(Text(clipped(name.plain, widths[0])), *cells)
-    return made
+    heads = tuple(Text(head, "bold") for head in _HEADS)
+    named = ((Text(clipped(name.plain, widths[0])), *cells) for name, *cells in rows[part])
+    return [_line(row, widths) for row in (heads, *named)]
+
+
+def _line(row: Iterable[Text], widths: Iterable[int]) -> Text:
+    line = Text()
+    for cell, wide in zip(row, widths, strict=True):
+        line.append_text(cell).append(" " * (wide - len(cell) + _GAP))
+    line.rstrip()
+    return line
 
 
 def _row(one: Report, now: float) -> tuple[Text, ...]:

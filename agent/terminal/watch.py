@@ -13,7 +13,7 @@ from agent.client import Client
 from agent.errors import AgentError
 from agent.terminal.keys import keys
 from agent.terminal.overview import headline, summary, table, troubles
-from agent.terminal.screen import STYLES, console
+from agent.terminal.screen import STYLES, console, folded
 from agent.words import printable, span, stamp
 
 Report = Mapping[str, Any]
@@ -84,7 +84,7 @@ class View:
             _one_line(headline(self.status, now)),
             _one_line(Text(self.lost, "bold red") if self.lost else summary(targets)),
             "",
-            table(targets, now, width, slice(self.top, self.top + self.page)),
+            *map(_one_line, table(targets, now, width, slice(self.top, self.top + self.page))),
             "",
             *below[: room - self.page],
         ]
@@ -95,7 +95,7 @@ class View:
         """What runs and what is wrong, in lines of their own."""
         assert self.status
         told = [*_doing(self.steps, now), *troubles(self.status, targets, now)]
-        return [line for text in told for line in text.wrap(console(), width)]
+        return [line for text in told for line in folded(text, width)]
 
     def _foot(self, count: int, now: float) -> Text:
         shown = f"{self.top + 1}-{self.top + self.page} of {count}, arrows scroll"

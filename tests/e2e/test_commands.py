@@ -68,6 +68,51 @@ def test_status_in_json(live: Agent) -> None:
     ]
 
 
+def test_in_a_pipe_a_line_is_a_line_and_nothing_is_cut(agent: Agent, upstream: Upstream) -> None:
+    name, hook = "customer-portal-production-eu-west-1", "check-that-" * 4 + "it-works"
+    subject = "one reason after another " * 8
+    agent.hook("gate", "exit 3")
+    gate = f'{{ name = "{hook}", run = ["gate"] }}'
+    more = f'[targets.{name}]\nrepo = "{upstream.url}"\npath = "{agent.root}/b"\nhooks = [{gate}]'
+    agent.configure(target=more)
+    first = upstream.commit({"a": "1"}, subject)
+    agent.start()
+    agent.wait_for_log("deployment.finished", target=name)
+    agent.finished(first)
+    held = f"{name}: {first[:10]} is held: activate hook {hook}: exit 3"
+    agent.command("sync", name, "--wait")
+    found = {words: agent.command(*words).stdout for words in (
+        ("status",), ("history",), ("history", "--looks"), ("diff", name), ("doctor",),
+    )}  # fmt: skip
+    for said in found.values():
+        assert [line for line in said.splitlines() if line != line.rstrip()] == []
+    status, history, looks, *_ = found.values()
+    assert held in status.splitlines()
+    assert status.splitlines()[3].split()[:2] == [name, "held"]
+    assert f"    {subject.strip()} (Ada)" in history.splitlines()
+    assert f"is held: activate hook {hook}: exit 3\n" in looks
+    assert f"target {name}: {held.removeprefix(f'{name}: ')}\n" in found["doctor",]
+
+
+def test_what_is_tried_again_says_what_had_failed(agent: Agent, upstream: Upstream) -> None:
+    agent.tree.parent.write_text("a file, where the folder of trees should be")
+    agent.configure()
+    first = upstream.commit({"a": "1"})
+    agent.start()
+    agent.finished(first)
+    with agent.client() as client:
+        client.pause("shop", "ada", None, "")  # So that no next try comes between.
+    failed = agent.history()[0]["detail"]
+    assert failed.startswith(f"check out {first[:12]}: ")
+    said = agent.command("status").stdout
+    again = rf"^shop: {first[:10]} is tried again in [\d.]+ s: {re.escape(failed)}$"
+    assert re.search(again, said, re.MULTILINE)
+    assert (
+        "  `gitops-agent logs shop` has the rest; `gitops-agent sync shop` tries it at once\n"
+        in said
+    )
+
+
 def test_history_says_why_and_cannot_steer_a_terminal(live: Agent) -> None:
     done = live.command("history", "shop")
     assert done.returncode == 0

@@ -129,6 +129,20 @@ def test_watch_wants_a_terminal(live: Agent) -> None:
         watching.kill()
 
 
+@needs("tmux")
+def test_what_is_too_long_for_the_screen_goes_on_set_in(
+    at: Screen, live: Agent, upstream: Upstream
+) -> None:
+    bad = upstream.commit({"bad": "x"}, "a subject that is longer than this narrow screen is wide")
+    live.push(bad)
+    live.wait_for_log("deployment.finished", target="shop", revision=bad)
+    at.resize(50, 60)
+    at.run("clear; gitops-agent history shop -n 1; gitops-agent status; echo the end")
+    seen = at.wait_for("the end\n")
+    assert "\n    a subject that is longer than this narrow\n        screen is wide (Ada)\n" in seen
+    assert "\n  push a newer revision, or `gitops-agent sync\n      shop --force` to try" in seen
+
+
 # ---- following ----------------------------------------------------------------------------------
 
 

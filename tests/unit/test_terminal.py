@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from agent.reports import State
 from agent.terminal.overview import clipped, summary, table, troubles
-from agent.terminal.screen import STYLES
+from agent.terminal.screen import STYLES, folded
 from agent.terminal.watch import View
 
 NOW = 1_000_000.0
@@ -43,7 +44,7 @@ def lines(*renderables: Any, width: int = 80) -> list[str]:
 
 def test_the_widest_rows_fit_80_columns() -> None:
     targets = [target(f"{LONG}-{n}", state) for n, state in enumerate(State)]
-    shown = lines(table(targets, NOW, 80))
+    shown = lines(*table(targets, NOW, 80))
     assert len(shown) == 1 + len(State)
     assert all(len(line.rstrip()) <= 80 for line in shown)
     for line, state in zip(shown[1:], State, strict=True):
@@ -56,6 +57,29 @@ def test_names_that_differ_at_their_end_can_be_told_apart() -> None:
     assert len(names) == 10
     assert {len(name) for name in names} == {15}
     assert clipped("shop", 15) == "shop"
+
+
+def test_a_line_goes_on_set_in_and_loses_nothing() -> None:
+    said = "shop: abababab is held: verify hook check-http: exit 1, and more is said of it"
+    first, *others = [line.plain for line in folded(Text(said), 40)]
+    assert first == "shop: abababab is held: verify hook"
+    assert others
+    for line in others:
+        assert line.startswith("    ")
+        assert line[4] != " "
+    assert " ".join([first, *(line.strip() for line in others)]) == said
+    path = "/srv/" + "x" * 100
+    whole = "".join(line.plain.strip() for line in folded(Text(f"  {path}"), 40))
+    assert whole == path
+    (red, more) = folded(Text.assemble("a " * 18, ("bbbbbb", "red")), 40, hang=7)
+    assert (red.plain, more.plain) == ("a " * 17 + "a", " " * 7 + "bbbbbb")
+    assert [span.style for span in more.spans] == ["red"]
+
+
+@pytest.mark.parametrize("width", [12, 40, 80])
+def test_no_line_is_longer_than_the_screen(width: int) -> None:
+    said = Text("customer-portal: 0123456789 is held: " + "because of this " * 20)
+    assert all(len(line) <= width for line in folded(said, width))
 
 
 def test_every_state_has_its_place_and_colour() -> None:
