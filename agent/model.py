@@ -294,7 +294,10 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A revision whose hook could not now (exit 75), and when it is tried again."""
+    """A revision that could not be deployed just then, and when it is tried again.
+
+    A hook said so (exit 75), or the host could not: no room, a lock, missing rights.
+    """
 
     revision: Revision
     not_before: float

@@ -82,7 +82,7 @@ def is_ours(git_dir: Path) -> bool:
     """Whether it is there; AgentError where somebody else made it, for git would do as it says."""
     try:
         owner = git_dir.lstat().st_uid
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     if owner != os.geteuid():
         raise AgentError(

@@ -20,6 +20,7 @@ from agent.model import (
     Condition,
     Deployment,
     Pause,
+    Retry,
     Revision,
     Strategy,
     Target,
@@ -73,7 +74,9 @@ class TargetReport:
     condition: Condition
     held: Revision | None
     held_because: str | None
+    retry: Revision | None
     retry_at: float | None
+    retry_because: str | None
     paused: Pause | None
     syncing: bool
     waiting: bool
@@ -205,7 +208,9 @@ def _target(
         condition=state.condition,
         held=hold.revision if hold else None,
         held_because=hold.because if hold else None,
+        retry=state.retry.revision if state.retry else None,
         retry_at=state.retry.not_before if state.retry else None,
+        retry_because=_because(state.retry, last) if state.retry else None,
         paused=state.pause if state.pause and state.pause.holds(time.time()) else None,
         syncing=box.running is not None,
         waiting=box.waiting is not None,
@@ -215,6 +220,11 @@ def _target(
         next_poll=next_poll,
         last_webhook=pushed,
     )
+
+
+def _because(retry: Retry, last: Deployment | None) -> str:
+    """Why the revision is tried again: what its last deployment failed at."""
+    return last.detail if last and last.revision == retry.revision else "not yet deployed"
 
 
 def standing_of(known: TargetState, look: LookReport | None) -> State:

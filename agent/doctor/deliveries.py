@@ -121,8 +121,8 @@ def targets(found: Iterable[TargetReport], now: float) -> Iterator[Finding]:
             again = f"`gitops-agent sync {one.name} --force`"
             yield wrong(about, said, f"push a newer revision, or {again} to try it again")
         elif one.standing is State.RETRYING:
-            yield note(about, "a hook could not now (exit 75), and is tried again",
-                       f"see `gitops-agent logs {one.name}`")  # fmt: skip
+            said = f"{short(one.retry)} is tried again: {printable(one.retry_because or '')}"
+            yield note(about, said, f"see `gitops-agent logs {one.name}`")
         elif one.look and one.look.result == "no-branch":
             yield wrong(about, printable(one.look.why), "push the branch, or change `branch`")
         else:

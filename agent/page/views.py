@@ -228,7 +228,10 @@ def _troubles(report: TargetReport, now: float) -> Iterable[Trouble]:
         yield Trouble(_paused(report.paused, now), "Resuming lets out what was pushed meanwhile.")
     if report.retry_at is not None:
         when = span(max(0.0, report.retry_at - now))
-        yield Trouble(f"A hook said that it could not now; tried again in {when}.", "")
+        why = printable(report.retry_because or "")
+        yield Trouble(
+            f"{short(report.retry)} is tried again in {when}: {why}", "Sync tries it at once."
+        )
     if report.look and report.look.result in ("error", "no-branch"):
         advice = after_look(report.look.why, report.name) or "it is tried again by itself"
         yield Trouble(printable(report.look.why), f"{advice[0].upper()}{advice[1:]}.")

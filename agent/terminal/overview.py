@@ -139,7 +139,11 @@ def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
             f"`gitops-agent resume {name}` ends that; what is pushed meanwhile goes out then",
         )
     if target["retry_at"]:
-        yield f"tried again in {span(max(0, target['retry_at'] - now))}", ""
+        when, why = span(max(0, target["retry_at"] - now)), printable(target["retry_because"])
+        yield (
+            f"{short(target['retry'])} is tried again in {when}: {why}",
+            f"`gitops-agent logs {name}` has the rest; `gitops-agent sync {name}` tries it at once",
+        )
     if look and look["result"] in ("error", "no-branch"):
         yield printable(look["why"]), after_look(look["why"], name)
 

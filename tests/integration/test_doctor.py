@@ -258,7 +258,7 @@ def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
 SHOP = TargetReport(
     name="shop", state=State.UP_TO_DATE, standing=State.UP_TO_DATE, repo="/x", branch="main",
     path="/srv", strategy=Strategy.IN_PLACE, live=A, live_subject="", live_since=1.0, condition=Condition.SETTLED,
-    held=None, held_because=None, retry_at=None, paused=None, syncing=False, waiting=False,
+    held=None, held_because=None, retry=None, retry_at=None, retry_because=None, paused=None, syncing=False, waiting=False,
     last=None, look=None, good_at=1.0, next_poll=None, last_webhook=None,
 )  # fmt: skip
 
@@ -332,7 +332,13 @@ def test_missed_pushes() -> None:
             Verdict.NOTE,
             "paused by ann: sale",
         ),
-        (replace(SHOP, standing=State.RETRYING), Verdict.NOTE, "exit 75"),
+        (
+            replace(
+                SHOP, standing=State.RETRYING, retry="b" * 40, retry_because="check out: no room"
+            ),
+            Verdict.NOTE,
+            "bbbbbbbbbb is tried again: check out: no room",
+        ),
         (replace(SHOP, look=LookReport("no-branch", "no branch main", 1.0)), Verdict.WRONG, "push"),
         (
             replace(

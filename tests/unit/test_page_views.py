@@ -20,7 +20,7 @@ REPORT = TargetReport(
     name="shop", state=State.UP_TO_DATE, standing=State.UP_TO_DATE,
     repo="https://github.com/acme/shop.git", branch="main", strategy=Strategy.IN_PLACE, path="/srv/shop", live=A,
     live_subject="first", live_since=NOW - 3600, condition=Condition.SETTLED, held=None,
-    held_because=None, paused=None, retry_at=None, syncing=False, waiting=False, last=None, look=None,
+    held_because=None, paused=None, retry=None, retry_at=None, retry_because=None, syncing=False, waiting=False, last=None, look=None,
     good_at=NOW, next_poll=NOW + 90, last_webhook=None,
 )  # fmt: skip
 
@@ -73,8 +73,8 @@ def test_a_repository_without_what_everybody_knows(repo: str, shown: str) -> Non
          ["bbbbbbbbbb is held: build hook x: exit 1"]),
         ({"state": State.BROKEN, "last": replace(deployment(), detail="no way back")},
          ["Broken: no way back"]),
-        ({"state": State.RETRYING, "retry_at": NOW + 40},
-         ["A hook said that it could not now; tried again in 40 s."]),
+        ({"state": State.RETRYING, "retry": B, "retry_at": NOW + 40, "retry_because": "no room\n"},
+         ["bbbbbbbbbb is tried again in 40 s: no room�"]),
         ({"state": State.ERROR, "look": LookReport("error", "remote\x1bdown", NOW)},
          ["remote�down"]),
         ({"state": State.PAUSED, "paused": Pause(NOW - 60, "ada", NOW + 60, "the fair")},

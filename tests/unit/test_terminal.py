@@ -23,7 +23,7 @@ def target(name: str, state: State = State.UP_TO_DATE, **more: Any) -> dict[str,
     return {
         "name": name, "state": state.value, "live": "ab" * 20, "last": last, "next_poll": NOW + 1e5,
         "last_webhook": NOW - 9e6, "condition": "settled", "held": None, "held_because": None,
-        "paused": None, "retry_at": None, "look": None, **more,
+        "paused": None, "retry": None, "retry_at": None, "retry_because": None, "look": None, **more,
     }  # fmt: skip
 
 
