@@ -200,8 +200,9 @@ async def _doctor(sources: Sources, pid: int, url: str | None) -> list[Finding]:
     status = await reports.status(sources, pid)
     seen = examine.Seen(status, sources.tally.unknown, missed, sources.listening, now)
     return await asyncio.to_thread(
-        examine.from_inside, sources.settings, seen, sources.tally, url, sources.reread
-    )
+        examine.from_inside, sources.settings, sources.started_with, seen, sources.tally, url,
+        sources.reread,
+    )  # fmt: skip
 
 
 def metrics_route(sources: Sources) -> HTTPRouteHandler:

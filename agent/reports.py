@@ -27,6 +27,7 @@ from agent.model import (
     TargetState,
 )
 from agent.notices import Backlog
+from agent.reload import Reload
 from agent.tally import Refused, Tally
 from agent.worker import Mailbox, Worker
 
@@ -125,13 +126,21 @@ class Status:
     webhooks: list[WebhookReport]
     sinks: list[Backlog]
     """Those that have not been told everything yet."""
+    reload: Reload | None
+    """What came of the newest; None where there was none since the start."""
 
 
 class Sources(Protocol):
     """Where the answers come from; the service has all of it."""
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> Settings:
+        """What is in force."""
+
+    @property
+    def started_with(self) -> Settings: ...
+    @property
+    def reload(self) -> Reload | None: ...
     @property
     def journal(self) -> Journal: ...
     @property
@@ -161,7 +170,7 @@ async def status(sources: Sources, pid: int) -> Status:
         __version__, pid, trouble is None, trouble, sources.started_at,
         str(sources.settings.path), found,
         [webhook_report(name, sources.tally) for name in sources.settings.webhooks],
-        backlog,
+        backlog, sources.reload,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from agent import config, descriptors, logs, systemd, traces
+from agent import config, descriptors, logs, reload, systemd, traces
 from agent.alerts import Alerts
 from agent.cancel import Cancel
 from agent.config import Settings
@@ -37,6 +37,7 @@ from agent.page import with_page
 from agent.poller import Poller
 from agent.reception import Reception
 from agent.reconciler import Reconciler
+from agent.reload import Reload
 from agent.server import Server, bind
 from agent.tally import Tally
 from agent.traces import Traces
@@ -72,7 +73,8 @@ class Service:
         *,
         apart: bool = False,
     ) -> None:
-        self.settings = settings
+        self.settings = self.started_with = settings
+        self.reload: Reload | None = None
         self.started_at = time.time()
         self.listening: list[str] = []
         self._environ = environ
@@ -249,17 +251,15 @@ class Service:
         try:
             new = self.reread()
             self._own_paths(new.targets)
-        except ConfigError as error:
-            log.error("reload.refused", faults=error.faults, kept="the configuration before")
-            return
         except AgentError as error:
-            log.error("reload.refused", why=str(error), kept="the configuration before")
+            faults = error.faults if isinstance(error, ConfigError) else (str(error),)
+            self.reload = Reload(time.time(), refused=faults)
+            log.error("reload.refused", faults=faults, kept="the configuration before")
             return
-        old, self.settings = self.settings, new
-        fixed = ("bind", "metrics_bind", "state_dir", "control_socket", "hooks_socket", "parallel")
-        later = [name for name in fixed if getattr(old, name) != getattr(new, name)]
-        if _address(old) != _address(new):
-            later.append("control.bind")
+        later = tuple(reload.needs_restart(self.started_with, new))
+        self.reload = Reload(time.time(), needs_restart=later)
+        old, new = self.settings, reload.in_force(self.started_with, new)
+        self.settings = new
         self._track(new)
         self.poller.track(new.targets, new.poll_jitter)
         for name, target in new.targets.items():
@@ -381,10 +381,6 @@ async def _end(servers: Sequence[Server], tasks: Sequence[asyncio.Task[None]]) -
     for one in servers:
         one.stop()
     await asyncio.gather(*tasks)
-
-
-def _address(settings: Settings) -> str | None:
-    return settings.entrance.bind if settings.entrance else None
 
 
 def _token_hash(settings: Settings) -> str:

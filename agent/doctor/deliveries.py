@@ -129,14 +129,18 @@ def targets(found: Iterable[TargetReport], now: float) -> Iterator[Finding]:
             yield ok(about, f"{one.standing}, {short(one.live)}")
 
 
-def configuration(changed: Sequence[str], faults: Sequence[str]) -> Iterator[Finding]:
+def configuration(
+    changed: Sequence[str], needs_restart: Sequence[str], faults: Sequence[str]
+) -> Iterator[Finding]:
     """Whether the file says what the agent has in mind."""
     if faults:
         yield wrong("configuration", f"the file has faults now: {'; '.join(faults)}",
                     "mend them, or the next start fails; `gitops-agent check`")  # fmt: skip
-    elif changed:
-        said = f"{', '.join(changed)} changed after the agent read it"
-        todo = "systemctl reload gitops-agent (SIGHUP); its log says what needs a restart"
-        yield wrong("configuration", said, todo)
-    else:
+    elif not changed and not needs_restart:
         yield ok("configuration", "the agent has read what is in the file")
+    if changed:
+        said = f"{', '.join(changed)} changed after the agent read it"
+        yield wrong("configuration", said, "systemctl reload gitops-agent (SIGHUP)")
+    if needs_restart:
+        said = f"{', '.join(needs_restart)} changed, which a restart alone puts in force"
+        yield wrong("configuration", said, "systemctl restart gitops-agent")

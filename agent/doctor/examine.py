@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
+from agent import reload
 from agent.config import Settings
 from agent.doctor import Finding, deliveries, host, listener, remotes
 from agent.errors import ConfigError
@@ -33,12 +34,13 @@ class Seen:
 
 
 def from_inside(
-    settings: Settings, seen: Seen, tally: Tally, url: str | None, read: Callable[[], Settings]
-) -> list[Finding]:
-    """What a running agent finds. `read` reads its configuration anew."""
+    settings: Settings, started: Settings, seen: Seen, tally: Tally, url: str | None,
+    read: Callable[[], Settings],
+) -> list[Finding]:  # fmt: skip
+    """What a running agent finds that began with `started`. `read` reads its configuration anew."""
     return [
         *deliveries.agent(seen.status, seen.now),
-        *_configuration(settings, read),
+        *_configuration(settings, started, read),
         *_outside(settings),
         *listener.local(settings.webhooks, seen.listening),
         *listener.public(settings.webhooks, url or settings.url, tally),
@@ -73,11 +75,14 @@ def _all(findings: Iterable[Finding]) -> list[Finding]:
     return list(findings)
 
 
-def _configuration(settings: Settings, read: Callable[[], Settings]) -> Iterator[Finding]:
+def _configuration(
+    settings: Settings, started: Settings, read: Callable[[], Settings]
+) -> Iterator[Finding]:
     try:
-        now = read()
+        new = read()
     except ConfigError as error:
-        return deliveries.configuration([], error.faults)
+        return deliveries.configuration([], [], error.faults)
+    now, later = reload.in_force(started, new), list(reload.needs_restart(started, new))
     names = (one.name for one in fields(Settings))
     changed = [name for name in names if getattr(settings, name) != getattr(now, name)]
-    return deliveries.configuration(changed, ())
+    return deliveries.configuration(changed, later, ())

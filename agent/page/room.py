@@ -82,10 +82,11 @@ class Room:
         return str(request.scope["state"]["visitor"])
 
     def show(self, template: str, request: Asked, status: int = 200, **context: Any) -> Template:
-        """An answer in the frame that every page has: host, trouble, visitor."""
+        """An answer in the frame that every page has: host, trouble, reload, visitor."""
         visit = request.scope["state"]
         frame = {
             "trouble": self.sources.trouble(),
+            "reload": self.sources.reload,
             "visitor": visit["visitor"],
             "can_leave": visit["door"] is not None,
             "path": request.url.path,

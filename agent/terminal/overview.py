@@ -99,7 +99,11 @@ def clipped(text: str, width: int) -> str:
 
 
 def troubles(status: Report, targets: Iterable[Report], now: float) -> Iterator[Text]:
-    """What is wrong with each of these targets, and each webhook and sink, and what to type."""
+    """What is wrong with agent.toml, each of these targets, and each webhook and sink.
+
+    And what to type.
+    """
+    yield from _not_in_force(status, now)
     for target in targets:
         for says, todo in _trouble(target, now):
             yield Text.assemble((f"{target['name']}: ", "bold"), says)
@@ -114,6 +118,23 @@ def troubles(status: Report, targets: Iterable[Report], now: float) -> Iterator[
         why = f": {printable(sink['why'])}" if sink["why"] else ""
         waits = f"{many(sink['waiting'], 'notice')} not told yet, from {ago(sink['since'], now)} on"
         yield Text.assemble((f"notify.{sink['sink']}: ", "bold"), f"{waits}{why}")
+
+
+def _not_in_force(status: Report, now: float) -> Iterator[Text]:
+    """What the newest reload did not take."""
+    reload = status["reload"]
+    if not reload:
+        return
+    when = ago(reload["at"], now)
+    for fault in reload["refused"]:
+        yield Text.assemble(("agent.toml: ", "bold"), f"reload refused {when}: {printable(fault)}")
+    if reload["refused"]:
+        again = f"`systemctl reload gitops-agent`, or `kill -HUP {status['pid']}`"
+        yield Text(f"  the configuration before goes on; mend it, then {again}", "dim")
+    for what in reload["needs_restart"]:
+        yield Text.assemble(("agent.toml: ", "bold"), f"{what} was changed, and is not in force")
+    if reload["needs_restart"]:
+        yield Text("  `systemctl restart gitops-agent`, or stop it and start it again", "dim")
 
 
 def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:

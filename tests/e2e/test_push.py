@@ -1,6 +1,7 @@
 """A push becomes live: whole agents, real remotes, real hooks."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from agent import tokens
 from tests.agents import SECRET, Agent
-from tests.remotes import HttpRemote, SshRemote, Upstream, delivery, git, push_payload
+from tests.remotes import (
+    HttpRemote,
+    SshRemote,
+    Upstream,
+    delivery,
+    free_port,
+    git,
+    push_payload,
+)
 
 RECORD = 'echo "$DEPLOY_REASON $DEPLOY_ATTEMPT $DEPLOY_REVISION" >> {root}/ran'
 ACTIVATE = '[[targets.shop.hooks]]\nrun = ["record"]\n'
@@ -368,6 +378,52 @@ def test_a_faulty_configuration_is_refused_and_the_old_kept(
     b = upstream.commit({"a": "2"})
     assert agent.push(b).status_code == 202
     assert agent.finished(b)["outcome"] == "deployed"
+
+
+def test_a_refused_reload_is_told_until_one_is_taken(agent: Agent) -> None:
+    agent.configure()
+    agent.start()
+    whole = agent.config.read_text()
+    agent.config.write_text(whole.replace('interval = "off"', 'interval = "often"'))
+    agent.signal(signal.SIGHUP)
+    agent.wait_for_log("reload.refused")
+    said = agent.command("status").stdout
+    assert re.search(
+        r"^agent\.toml: reload refused .*: poll\.interval: must be a duration", said, re.M
+    )
+    assert f"kill -HUP {agent.pid}" in said
+    agent.config.write_text(whole)
+    agent.signal(signal.SIGHUP)
+    agent.wait_for_log("agent.reloaded")
+    assert "agent.toml" not in agent.command("status").stdout
+
+
+def test_what_takes_a_restart_is_told_and_left_as_it_was(agent: Agent, upstream: Upstream) -> None:
+    a = upstream.commit({"a": "1"})
+    agent.hook("say", "echo said")
+    agent.configure('[[targets.shop.hooks]]\nrun = ["say"]\n')
+    agent.start()
+    agent.finished(a)
+    whole = agent.config.read_text()
+    elsewhere = whole.replace(f":{agent.port}", f":{free_port()}")
+    elsewhere = elsewhere.replace(str(agent.state_dir), f"{agent.state_dir}-2")
+    control = f'bind = "127.0.0.1:{free_port()}"\ntoken_hash = "{tokens.hashed(tokens.make())}"'
+    agent.config.write_text(f"{elsewhere}\n[control]\n{control}\n")
+    later = ["[server] bind", "state_dir", "[control] bind"]
+    agent.signal(signal.SIGHUP)
+    agent.wait_for_log("agent.reloaded", needs_restart=later)
+    # It stays so, whatever else is read meanwhile.
+    agent.config.write_text(agent.config.read_text().replace("[poll]", "[poll] # as before"))
+    agent.signal(signal.SIGHUP)
+    with agent.client() as client:
+        assert client.status()["reload"]["needs_restart"] == later
+        found = [one for one in client.doctor(None) if one["about"] == "configuration"]
+        assert [one["todo"] for one in found] == ["systemctl restart gitops-agent"]
+        assert any(piece["text"] == "said\n" for piece in client.log("shop", follow=False))
+    assert agent.push(upstream.commit({"a": "2"})).status_code == 202
+    agent.config.write_text(whole)
+    agent.signal(signal.SIGHUP)
+    agent.wait_for_log("agent.reloaded", needs_restart=[])
 
 
 # ---- a socket from systemd --------------------------------------------------------------------

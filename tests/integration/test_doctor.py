@@ -268,7 +268,7 @@ def status(*refusals: tuple[Refusal, Refused], pushed: float | None = None) -> S
     shop = replace(SHOP, last_webhook=pushed)
     return Status(
         "1", 1, healthy=True, trouble=None, started_at=1.0, config="x", targets=[shop],
-        webhooks=[webhook], sinks=[],
+        webhooks=[webhook], sinks=[], reload=None,
     )  # fmt: skip
 
 

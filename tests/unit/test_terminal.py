@@ -30,7 +30,7 @@ def target(name: str, state: State = State.UP_TO_DATE, **more: Any) -> dict[str,
 def status(*targets: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": "1", "pid": 1, "started_at": NOW, "healthy": True, "targets": list(targets),
-        "webhooks": [], "sinks": [],
+        "webhooks": [], "sinks": [], "reload": None,
     }  # fmt: skip
 
 
