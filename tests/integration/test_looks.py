@@ -3,7 +3,6 @@
 import asyncio
 import random
 import shutil
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +10,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from agent import uploadpack
+from agent import mirror, uploadpack
 from agent.cancel import Cancel
 from agent.errors import RemoteFailed, Stopped
 from agent.looks import Looks
-from agent.mirror import Mirror, Tips
-from agent.model import GitAccess, Secret, Source, Target
-from agent.uploadpack import Asker
-from tests.remotes import HttpRemote, Upstream, certificate, git, serve_http
+from agent.mirror import Mirror
+from agent.model import Target
+from tests.remotes import HttpRemote, Upstream, git
 
 MAIN = "refs/heads/main"
 ASKED = ["POST /shop.git/git-upload-pack"]
@@ -113,13 +111,16 @@ def test_back_to_where_the_branch_was(house: House, upstream: Upstream) -> None:
     assert house.mirror.kept([MAIN]) == {MAIN: a}
 
 
-def test_many_objects_become_a_pack(house: House, upstream: Upstream) -> None:
+@pytest.mark.parametrize(("files", "more"), [(1, 0), (120, 1)])
+def test_many_objects_become_a_pack(
+    house: House, upstream: Upstream, files: int, more: int
+) -> None:
     upstream.commit({"a": "1"})
     house.look()
     packs = set(house.mirror.path.rglob("*.pack"))
-    b = upstream.commit({f"{n}": f"{n}" for n in range(120)})
+    b = upstream.commit({f"{n}": f"{n}" for n in range(files)})
     assert house.look() == (b, TAKEN)
-    assert len(set(house.mirror.path.rglob("*.pack")) - packs) == 1
+    assert len(set(house.mirror.path.rglob("*.pack")) - packs) == more
 
 
 def test_much_is_git_s_to_fetch(
@@ -127,27 +128,48 @@ def test_much_is_git_s_to_fetch(
 ) -> None:
     upstream.commit({"a": "1"})
     house.look()
-    monkeypatch.setattr(uploadpack, "_MOST_OF_A_PACK", 1000)
-    b = upstream.commit({"a": random.Random(1).randbytes(2000).hex()})
+    # No piece of it is as large: they are counted together.
+    monkeypatch.setattr(uploadpack, "_MOST_OF_A_PACK", 300_000)
+    b = upstream.commit({"a": random.Random(1).randbytes(700_000)})
     seen, requests = house.look()
     assert (seen, requests[:3]) == (b, TAKEN + FETCHED[:1])
 
 
-def test_a_pack_that_git_refuses_changes_nothing(house: House, upstream: Upstream) -> None:
+@pytest.mark.parametrize("unpacked", [100, 1])
+def test_a_pack_that_git_refuses_changes_nothing(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, unpacked: int
+) -> None:
+    monkeypatch.setattr(mirror, "_UNPACKED", unpacked)
     a = upstream.commit({"a": "1"})
     house.look()
     b = upstream.commit({"a": "2"})
     whole = pack(upstream, f"{b}\n^{a}\n", "--revs", "--thin")
     tree = git("rev-parse", f"{b}^{{tree}}", cwd=upstream.path)
     hollow = pack(upstream, f"{b}\n")
-    evil = pack(upstream, f"{evil_commit(upstream)}\n^{a}\n", "--revs", "--thin")
+    # A .git in a tree, as no git would make it.
+    evil = odd_commit(upstream, b"100644 .git", git("rev-parse", f"{b}:a", cwd=upstream.path))
+    evil_pack = pack(upstream, f"{evil}\n^{a}\n", "--revs", "--thin")
     garbled = whole[:-25] + b"x" + whole[-24:]
     only_tree = pack(upstream, f"{tree}\n")
-    for refused in (b"", b"<html>", hollow, evil, only_tree, whole[:-1], garbled):
+    for refused in (b"", b"<html>", hollow, evil_pack, only_tree, whole[:-1], garbled):
         assert not house.mirror.take(refused, {MAIN: b})
         assert house.mirror.kept([MAIN]) == {MAIN: a}
     assert house.mirror.take(whole, {MAIN: b})
     assert house.mirror.history(b) == {a, b}
+
+
+@pytest.mark.parametrize("unpacked", [100, 1])
+def test_what_old_histories_have_is_taken_in_a_pack_and_fetched(
+    house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, unpacked: int
+) -> None:
+    monkeypatch.setattr(mirror, "_UNPACKED", unpacked)
+    upstream.commit({"a": "1"})
+    house.look()
+    old = odd_commit(upstream, b"040000 folder", git("rev-parse", "main^{tree}", cwd=upstream.path))
+    git("update-ref", MAIN, old, cwd=upstream.path)
+    assert house.look() == (old, TAKEN)
+    shutil.rmtree(house.mirror.path)
+    assert house.look() == (old, ASKED + FETCHED)
 
 
 def pack(upstream: Upstream, wanted: str, *options: str) -> bytes:
@@ -158,13 +180,12 @@ def pack(upstream: Upstream, wanted: str, *options: str) -> bytes:
     return done.stdout
 
 
-def evil_commit(upstream: Upstream) -> str:
-    """A commit whose tree has a .git, as no git would make it."""
-    blob = git("hash-object", "-w", "--stdin", cwd=upstream.path)
-    tree = b"100644 .git\0" + bytes.fromhex(blob)
+def odd_commit(upstream: Upstream, entry: bytes, of: str) -> str:
+    """A commit whose tree has one entry, a mode and a name for the object `of`; nobody checks it."""
+    tree = entry + b"\0" + bytes.fromhex(of)
     made = ["git", "hash-object", "-w", "-t", "tree", "--literally", "--stdin"]
     done = subprocess.run(made, cwd=upstream.path, input=tree, check=True, capture_output=True)
-    return git("commit-tree", done.stdout.decode().strip(), "-m", "evil", cwd=upstream.path)
+    return git("commit-tree", done.stdout.decode().strip(), "-m", "odd", cwd=upstream.path)
 
 
 @pytest.mark.parametrize(
@@ -243,99 +264,3 @@ def test_a_stop_ends_a_look_that_hangs(house: House, upstream: Upstream) -> None
 
     with pytest.raises(Stopped):
         house.runner.run(look())
-
-
-# ---- the asking alone -------------------------------------------------------------------------
-
-
-def ask(source: Source) -> Tips | None:
-    async def once() -> Tips | None:
-        asker = Asker()
-        try:
-            return await asker.tips(source, [MAIN])
-        finally:
-            await asker.close()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(once())
-
-
-def test_other_remotes_are_not_asked(upstream: Upstream) -> None:
-    upstream.commit({"a": "1"})
-    assert ask(Source(upstream.url)) is None
-    assert ask(Source("ssh://127.0.0.1:9/shop.git")) is None
-
-
-def test_the_token_is_sent_there_and_nowhere_else(
-    tmp_path: Path, upstream: Upstream, http_remote: HttpRemote
-) -> None:
-    a = upstream.commit({"a": "1"})
-    file = tmp_path / "token"
-    source = Source(http_remote.url(), GitAccess(Secret("a token", path=file)))
-    http_remote.token = "the token"
-    file.write_text("another\n")
-    assert ask(source) is None
-    file.write_text("the token\n")
-    assert ask(source) == {MAIN: a}
-    file.unlink()
-    assert ask(source) is None
-    file.write_text("the token\n")
-    with serve_http(tmp_path) as elsewhere:
-        http_remote.redirect_to = f"http://localhost:{elsewhere.port}"
-        assert ask(source) is None
-        assert elsewhere.requests == []
-
-
-def test_https_to_whom_git_on_this_host_trusts(
-    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = upstream.commit({"a": "1"})
-    both, authorities = certificate(tmp_path)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(both)
-    with serve_http(upstream.path.parent, tls=tls) as remote:
-        source = Source(f"https://127.0.0.1:{remote.port}/shop.git")
-        assert ask(source) is None
-        monkeypatch.setenv("GIT_SSL_CAINFO", str(authorities))
-        assert ask(source) == {MAIN: a}
-        assert ask(Source(source.url.replace("127.0.0.1", "localhost"))) is None
-
-
-def test_where_a_proxy_is_wanted_git_asks_it(
-    upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = upstream.commit({"a": "1"})
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert ask(Source(http_remote.url())) is None
-    assert http_remote.requests == []
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert ask(Source(http_remote.url())) == {MAIN: a}
-
-
-@pytest.mark.parametrize("path", ["/a b.git", "/ü.git", "/shop.git?x=1", "/x\r\nX: y"])
-def test_no_address_says_more_than_its_request_line(
-    upstream: Upstream, http_remote: HttpRemote, path: str
-) -> None:
-    assert ask(Source(f"http://127.0.0.1:{http_remote.port}{path}")) is None
-    assert not any("X: y" in one for one in http_remote.requests)
-
-
-def test_a_remote_that_hangs_has_its_time(
-    upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploadpack, "_DEADLINE", 0.2)
-    http_remote.hang = True
-    assert ask(Source(http_remote.url())) is None
-
-
-def test_too_long_an_answer_is_none(
-    upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upstream.commit({"a": "1"})
-    monkeypatch.setattr(uploadpack, "_MOST_BYTES", 10)
-    assert ask(Source(http_remote.url())) is None
-
-
-def test_nobody_listens() -> None:
-    assert ask(Source("http://127.0.0.1:9/shop.git")) is None
-    assert ask(Source("https://127.0.0.1:9/shop.git")) is None
