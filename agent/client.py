@@ -17,6 +17,12 @@ _LONGEST_ANSWER = 10.0
 _LONGEST_LOOK = 300.0
 
 
+class _Accepted(msgspec.Struct):
+    """A wish that was recorded."""
+
+    request: int
+
+
 class Client:
     """Asks the agent behind `socket`. NotRunning where none answers; AgentError for a refusal.
 
@@ -49,11 +55,11 @@ class Client:
 
     def sync(self, target: str, actor: str, *, force: bool) -> int:
         """Ask for a look; gives the request's number."""
-        return int(self._tell(target, "sync", _OBJECT, actor=actor, force=force)["request"])
+        return self._tell(target, "sync", _Accepted, actor=actor, force=force).request
 
     def rollback(self, target: str, actor: str, to: str | None) -> int:
         """Ask for an earlier revision; gives the request's number."""
-        return int(self._tell(target, "rollback", _OBJECT, actor=actor, to=to)["request"])
+        return self._tell(target, "rollback", _Accepted, actor=actor, to=to).request
 
     def pause(self, target: str, actor: str, seconds: float | None, reason: str) -> dict[str, Any]:
         return self._tell(target, "pause", _OBJECT, actor=actor, seconds=seconds, reason=reason)
@@ -93,7 +99,7 @@ class Client:
                     response.read()
                 self._check(response)
                 for line in response.iter_lines():
-                    yield msgspec.json.decode(line)
+                    yield self._read(line, _OBJECT)
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
 
@@ -117,8 +123,11 @@ class Client:
         except httpx.TransportError as error:
             raise self._no_answer(error) from error
         self._check(response)
+        return self._read(response.content or b"null", kind)
+
+    def _read(self, content: bytes | str, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(response.content or b"null", type=kind)
+            return msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
             raise AgentError(
                 f"what answers on {self._socket} is no agent of this version ({error});"

@@ -83,14 +83,6 @@ def test_where_a_proxy_is_wanted_git_asks_it(
     assert ask(Source(http_remote.url())) == {MAIN: a}
 
 
-@pytest.mark.parametrize("path", ["/a b.git", "/ü.git", "/shop.git?x=1", "/x\r\nX: y"])
-def test_no_address_says_more_than_its_request_line(
-    upstream: Upstream, http_remote: HttpRemote, path: str
-) -> None:
-    assert ask(Source(f"http://127.0.0.1:{http_remote.port}{path}")) is None
-    assert not any("X: y" in one for one in http_remote.requests)
-
-
 def test_a_remote_that_hangs_has_its_time(
     upstream: Upstream, http_remote: HttpRemote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +123,7 @@ class Scripted:
         self._connections = 0
         self.asked: list[int] = []
         """For each request, which connection it came over."""
+        self.heads: list[bytes] = []
         self.left = asyncio.Event()
         """Set when one has closed its connection."""
 
@@ -143,6 +136,7 @@ class Scripted:
                 size = re.search(rb"Content-Length: ([0-9]+)", head)
                 await reader.readexactly(int(size[1]) if size else 0)
                 self.asked.append(number)
+                self.heads.append(head)
                 writer.write(self._answers.pop(0))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -150,7 +144,7 @@ class Scripted:
         writer.close()
 
 
-Ask = Callable[[], Awaitable[Tips | None]]
+Ask = Callable[..., Awaitable[Tips | None]]
 
 
 def with_server(server: Scripted, ask: Callable[[Ask], Awaitable[None]]) -> None:
@@ -160,12 +154,24 @@ def with_server(server: Scripted, ask: Callable[[Ask], Awaitable[None]]) -> None
         asker = Asker()
         listening = await asyncio.start_server(server.talk, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
-        await ask(lambda: asker.tips(Source(f"http://127.0.0.1:{port}/shop.git"), [MAIN]))
+        host = f"http://ada@127.0.0.1:{port}"
+        await ask(lambda path="/shop.git": asker.tips(Source(f"{host}{path}"), [MAIN]))
         await asker.close()
         listening.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def test_no_address_says_more_than_its_request_line() -> None:
+    server = Scripted(answer(A))
+
+    async def ask(one: Ask) -> None:
+        for path in ("/a b.git", "/ü.git", "/shop.git?x=1", "/x\r\nX: y", "/x\x7f"):
+            assert await one(path) is None
+
+    with_server(server, ask)
+    assert server.asked == []
 
 
 def test_many_questions_go_over_one_connection() -> None:
@@ -176,6 +182,7 @@ def test_many_questions_go_over_one_connection() -> None:
 
     with_server(server, ask)
     assert server.asked == [1, 1]
+    assert all(b"\r\nHost: 127.0.0.1:" in head for head in server.heads)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +195,9 @@ def test_many_questions_go_over_one_connection() -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     ],
 )
-def test_after_an_odd_answer_the_next_question_has_a_connection_of_its_own(odd: bytes) -> None:
+def test_after_an_odd_answer_the_next_question_has_a_connection_of_its_own(
+    odd: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     server = Scripted(odd, answer(B))
 
     async def ask(one: Ask) -> None:
@@ -196,6 +205,7 @@ def test_after_an_odd_answer_the_next_question_has_a_connection_of_its_own(odd: 
 
     with_server(server, ask)
     assert server.asked == [1, 2]
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("said", [b"", answer(A)[:-4]])
