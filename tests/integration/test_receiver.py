@@ -1,6 +1,7 @@
 """The contract's table of answers, over real sockets and with a real inbox."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,18 +274,26 @@ def test_a_body_over_the_limit_is_refused(house: House) -> None:
     assert (answer.status_code, answer.json()["error"]) == (413, "too large")
 
 
+def test_what_is_announced_over_the_limit_is_refused_before_it_comes(house: House) -> None:
+    announced = {"Content-Length": str(MOST_BYTES + 1)}
+    assert told_to_a_beginning(house, announced, b"").startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_streamed_body_over_the_limit_is_refused_on_its_way(house: House) -> None:
-    taken = 0
+    sent = b"%x\r\n" % (MOST_BYTES + 2) + bytes(MOST_BYTES + 1)
+    chunked = {"Transfer-Encoding": "chunked"}
+    assert told_to_a_beginning(house, chunked, sent).startswith(b"HTTP/1.1 413 ")
 
-    def chunks() -> Iterator[bytes]:
-        nonlocal taken
-        for _ in range(400):
-            taken += 1
-            yield b"x" * 100_000
 
-    headers, _ = delivery("push", b"", NEW)
-    answer = house.client.post("/webhook/github", content=chunks(), headers=headers)
-    assert answer.status_code == 413
+def told_to_a_beginning(house: House, framing: dict[str, str], sent: bytes) -> bytes:
+    """The answer to a delivery of which only the beginning comes."""
+    headers = {"Host": "x", **delivery("push", b"", NEW)[0], **framing}
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    head = "\r\n".join(("POST /webhook/github HTTP/1.1", *lines, "", ""))
+    url = house.client.base_url
+    with socket.create_connection((url.host, url.port or 80), 20) as connection:
+        connection.sendall(head.encode() + sent)
+        return connection.recv(1000)
 
 
 def test_an_inbox_that_cannot_be_written_is_no_false_202(house: House) -> None:

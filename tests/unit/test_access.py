@@ -3,7 +3,7 @@
 import pytest
 
 from agent import access, tokens
-from agent.access import Sessions, Tries, by_name, is_foreign, is_local
+from agent.access import Sessions, Tries, by_name, is_foreign, is_local, own_path
 
 
 class Clock:
@@ -58,6 +58,26 @@ def test_no_other_site_s_page_changes_anything(
     method: str, headers: dict[str, str], foreign: bool
 ) -> None:
     assert is_foreign(method, {"host": "localhost:8080", **headers}) is foreign
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/", "/"),
+        ("/targets/shop?span=1h", "/targets/shop?span=1h"),
+        ("", "/"),
+        ("targets/shop", "/"),
+        ("//evil.example", "/"),
+        ("///evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("/\t/evil.example", "/"),
+        ("/x\r\nSet-Cookie: a=b", "/"),
+        ("https://evil.example", "/"),
+        ("javascript:alert(1)", "/"),
+    ],
+)
+def test_after_the_login_one_stays_here(text: str, path: str) -> None:
+    assert own_path(text) == path
 
 
 def test_a_header_that_came_twice_fits_nothing() -> None:
