@@ -204,6 +204,17 @@ def test_a_spoilt_pack_is_git_s_to_fetch(
     assert house.mirror.kept([MAIN]) == {MAIN: b}
 
 
+def test_a_lock_that_a_killed_git_has_left_is_in_nobody_s_way(
+    house: House, upstream: Upstream
+) -> None:
+    upstream.commit({"a": "1"})
+    house.look()
+    (kept,) = (house.mirror.path / "refs" / "tracked").iterdir()
+    kept.with_name(f"{kept.name}.lock").touch()
+    b = upstream.commit({"a": "2"})
+    assert house.look() == (b, TAKEN)
+
+
 def test_what_is_doubted_is_fetched_by_git(house: House, upstream: Upstream) -> None:
     a = upstream.commit({"a": "1"})
     house.look()

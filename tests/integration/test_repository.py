@@ -15,7 +15,7 @@ from agent.errors import GitFailed, RemoteFailed, Stopped
 from agent.mirror import Mirror
 from agent.model import GitAccess, Secret, Source
 from agent.remedies import remedy
-from agent.repository import list_branches, without_credentials
+from agent.repository import clear_leftovers, list_branches, without_credentials
 from agent.worktree import WorkTree
 from tests.remotes import HttpRemote, SshRemote, Upstream, git, serve_http
 
@@ -301,6 +301,17 @@ def test_a_remote_that_spoils_a_pack_midway(
     assert mirror.fetch([MAIN]) == {MAIN: a}
     git("fsck", "--strict", cwd=mirror.path)
     assert list(mirror.path.rglob("tmp_*")) == []
+
+
+def test_what_another_git_may_still_write_is_not_cleared_away(tmp_path: Path) -> None:
+    packs = tmp_path / "objects" / "pack"
+    packs.mkdir(parents=True)
+    for name in ("tmp_pack_old", "tmp_pack_new", "pack-old.pack"):
+        (packs / name).touch()
+        if "old" in name:
+            os.utime(packs / name, (0, 0))
+    clear_leftovers(tmp_path, 3600)
+    assert {path.name for path in packs.iterdir()} == {"tmp_pack_new", "pack-old.pack"}
 
 
 def test_a_stop_ends_a_fetch_that_hangs(tmp_path: Path, http_remote: HttpRemote) -> None:

@@ -23,14 +23,19 @@ class Syncs:
             tuple[SyncRequest, asyncio.Future[Synced], Callable[[], bool]]
         ] = asyncio.Queue()
         self.pruned: list[str] = []
+        self.taking_up = asyncio.Event()
+        self.found: asyncio.Future[Synced | None] = asyncio.get_running_loop().create_future()
+        self.found.set_result(None)
+        """What was begun by an agent that died, and what it came to."""
 
     async def sync(self, request: SyncRequest, superseded: Callable[[], bool]) -> Synced:
         answer: asyncio.Future[Synced] = asyncio.get_running_loop().create_future()
         await self.asked.put((request, answer, superseded))
         return await answer
 
-    async def take_up(self, name: str) -> None:
-        """Nothing is ever found here."""
+    async def take_up(self, name: str) -> Synced | None:
+        self.taking_up.set()
+        return await self.found
 
     async def prune(self, name: str) -> None:
         self.pruned.append(name)
@@ -75,6 +80,45 @@ def test_while_one_runs_only_the_newest_wish_waits(journal: Journal) -> None:
         assert worker.busy() == []
 
     running(journal, test)
+
+
+def test_what_a_dead_agent_had_begun_comes_before_every_wish(journal: Journal) -> None:
+    async def test(worker: Worker, syncs: Syncs) -> None:
+        told: list[str] = []
+        worker.on_deployment.append(told.append)
+        syncs.found = asyncio.get_running_loop().create_future()
+        worker.wish(SyncRequest("shop", Reason.START))
+        await syncs.taking_up.wait()
+        worker.wish(SyncRequest("shop", Reason.PUSH, 1))
+        worker.wish(SyncRequest("shop", Reason.PUSH, 2))
+        assert syncs.asked.empty()
+        syncs.found.set_result(DONE)
+        first, answer, _ = await syncs.asked.get()
+        assert first.id == 2
+        assert worker.mailbox("shop").last == DONE
+        assert worker.syncs == {("shop", Reason.START, "deployed"): 1}
+        assert told == ["d1"]
+        answer.set_result(DONE)
+        await worker.drain()
+        assert syncs.asked.empty()
+
+    running(journal, test)
+
+
+def test_a_fault_in_taking_up_leaves_the_wishes(
+    journal: Journal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(worker: Worker, syncs: Syncs) -> None:
+        syncs.found = asyncio.get_running_loop().create_future()
+        syncs.found.set_exception(ZeroDivisionError())
+        worker.wish(SyncRequest("shop", Reason.START))
+        first, answer, _ = await syncs.asked.get()
+        assert first.reason is Reason.START
+        answer.set_result(DONE)
+        await worker.drain()
+
+    running(journal, test)
+    assert "sync.crashed" in capsys.readouterr().out
 
 
 def test_a_finished_request_is_closed_in_the_journal(journal: Journal) -> None:
