@@ -60,6 +60,7 @@ _OPTIONS = (
 )
 # The same for a pack that git is handed.
 STRICT = "--strict=" + ",".join(f"{found}=ignore" for found in _OLD_HISTORIES)
+_PROTOCOLS = ("https", "http", "ssh", "file")
 # What a branch has left behind may still be somebody's goal of a rollback.
 TIDY = ("gc.auto=2000", "gc.autoDetach=false", "gc.pruneExpire=never")
 _ENVIRONMENT = {
@@ -255,7 +256,8 @@ def _ssh_command(access: GitAccess) -> str:
 @contextmanager
 def reaching(source: Source) -> Iterator[tuple[list[str], dict[str, str], list[int]]]:
     """Options, environment and descriptors with which git may read `source`."""
-    options = [f"protocol.{_protocol(source.url)}.allow=always"]
+    protocol = _protocol(source.url)
+    options = [f"protocol.{protocol}.allow=always"] if protocol in _PROTOCOLS else []
     environment = {"GIT_SSH_COMMAND": _ssh_command(source.access), "GIT_SSH_VARIANT": "ssh"}
     token = source.access.token
     if token is None:

@@ -156,6 +156,10 @@ def test_a_pack_that_git_refuses_changes_nothing(
         assert house.mirror.kept([MAIN]) == {MAIN: a}
     assert house.mirror.take(whole, {MAIN: b})
     assert house.mirror.history(b) == {a, b}
+    git("update-ref", MAIN, evil, cwd=upstream.path)
+    with pytest.raises(RemoteFailed, match="hasDotgit"):
+        house.look()
+    assert house.mirror.kept([MAIN]) == {MAIN: b}
 
 
 @pytest.mark.parametrize("unpacked", [100, 1])

@@ -330,10 +330,11 @@ def test_a_stop_ends_a_fetch_that_hangs(tmp_path: Path, http_remote: HttpRemote)
     cancel.close()
 
 
-@pytest.mark.parametrize("url", ["ext::sh -c id", "git://127.0.0.1/x", "ftp://127.0.0.1/x"])
+@pytest.mark.parametrize("url", ["ext::touch {}/ran", "git://127.0.0.1/x", "ftp://127.0.0.1/x"])
 def test_other_protocols_are_refused_by_git_itself(tmp_path: Path, url: str) -> None:
-    with pytest.raises(RemoteFailed):
-        Mirror(Source(url), tmp_path).fetch([MAIN])
+    with pytest.raises(RemoteFailed, match="transport '(ext|git|ftp)' not allowed"):
+        Mirror(Source(url.format(tmp_path)), tmp_path / "mirrors").fetch([MAIN])
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
