@@ -64,8 +64,8 @@ class Aviary:
         }
 
     def note_hook(self) -> str:
-        """Shell that notes a hook's environment."""
-        return f"export -p > {self.seen}/hook.$$"
+        """Shell that notes a hook's arguments and environment."""
+        return f"{{ printf '%s\\n' \"$@\"; export -p; }} > {self.seen}/hook.$$"
 
     def escaped(self) -> list[str]:
         """Each secret that was found, and where; nothing, one hopes."""

@@ -33,12 +33,13 @@ def test_a_secret_that_a_hook_lets_out_is_found(
     assert place in found
 
 
-def test_a_secret_in_an_environment_in_a_log_or_in_output_is_found(
+def test_a_secret_in_an_argument_an_environment_a_log_or_in_output_is_found(
     agent: Agent, upstream: Upstream, aviaries: list[Aviary]
 ) -> None:
     agent.hook("look", "true")
     agent.configure(
-        f'[[targets.shop.hooks]]\nrun = ["look"]\nenv = {{ X = "{canaries.ENVIRONMENT}" }}\n'
+        f'[[targets.shop.hooks]]\nrun = ["look", "{canaries.FILE}"]\n'
+        f'env = {{ X = "{canaries.ENVIRONMENT}" }}\n'
     )
     a = upstream.commit({"a": canaries.TOKEN}, canaries.CREDENTIAL)
     agent.start()
@@ -49,6 +50,7 @@ def test_a_secret_in_an_environment_in_a_log_or_in_output_is_found(
     aviaries.clear()
     found = aviary.escaped()
     for secret, place in (
+        (canaries.FILE, "seen/hook."),
         (canaries.ENVIRONMENT, "seen/hook."),
         (canaries.TOKEN, "srv/shop/a"),
         (canaries.CREDENTIAL, "state/journal.db"),

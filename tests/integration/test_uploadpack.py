@@ -155,9 +155,11 @@ def with_server(server: Scripted, ask: Callable[[Ask], Awaitable[None]]) -> None
         listening = await asyncio.start_server(server.talk, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         host = f"http://ada@127.0.0.1:{port}"
-        await ask(lambda path="/shop.git": asker.tips(Source(f"{host}{path}"), [MAIN]))
-        await asker.close()
-        listening.close()
+        try:
+            await ask(lambda path="/shop.git": asker.tips(Source(f"{host}{path}"), [MAIN]))
+        finally:
+            await asker.close()
+            listening.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
