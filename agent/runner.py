@@ -206,7 +206,7 @@ def main() -> None:
     _, agent, config = sys.argv
     try:
         serve(socket.socket(fileno=os.dup(0)), find_user(agent), Path(config))
-    except (Refused, ValueError) as error:
+    except (Refused, TimeoutError, ValueError) as error:
         sys.exit(f"refused: {error}")
 
 

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from agent.cancel import Cancel
 from agent.errors import LeftRunning
 from agent.granted import Configuration, Refused, check_unchangeable, find_user
 from agent.hooks import Result
-from agent.model import Hook, Reason, Stage, Strategy, Target
+from agent.model import Hook, Reason, Rights, Stage, Strategy, Target
 from agent.runs import Runs
 from agent.supervisor import Files
 from tests.integration.test_runs import HOPS, Held, python
@@ -48,6 +49,7 @@ class Host:
             folder.mkdir(parents=True)
         shutil.chown(self.tree, AGENT, USER)
         self.tree.chmod(0o775)
+        self.of_the_target = ""
         self.lines: list[str] = []
         self.hooks: list[Hook] = []
         self.strategy = Strategy.IN_PLACE
@@ -116,7 +118,8 @@ class Host:
     def write(self) -> None:
         self.config.write_text(
             f'state_dir = "{self.state}"\n[targets.shop]\nstrategy = "{self.strategy.value}"\n'
-            f'repo = "https://x.example/shop.git"\npath = "{self.tree}"\n' + "".join(self.lines)
+            f'repo = "https://x.example/shop.git"\npath = "{self.tree}"\n'
+            + "".join((self.of_the_target, *self.lines))
         )
 
     def command(self, hook: Hook, tree: Path | None = None) -> hooks.Command:
@@ -327,6 +330,11 @@ def test_only_what_is_configured_is_run(host: Host, cancel: Cancel) -> None:
         shutil.rmtree(host.state / "runs")
     beyond = hooks.Command(command.argv, command.env, command.cwd, 30.0, command.deployment, 7)
     assert "systemctl reload gitops-agent" in refusal(host, cancel, beyond)
+    shutil.rmtree(host.state / "runs")
+    from_the_end = replace(command, number=-1)
+    assert "not of the form" in refusal(host, cancel, from_the_end)
+    shutil.rmtree(host.state / "runs")
+    assert "not of the form" in refusal(host, cancel, replace(command, timeout=0.0))
     assert not (host.tree / "ran").exists()
 
 
@@ -424,6 +432,20 @@ def test_who_could_change_what(host: Host) -> None:
             check_unchangeable(file, agent, {0})
 
 
+def test_a_link_is_no_way_around_that(host: Host) -> None:
+    """Neither one where the agent may put another in its place, nor one that leads there."""
+    theirs = host.root / "theirs"
+    theirs.mkdir()
+    for folder in (theirs, host.hooks_dir):
+        (folder / "program").touch(mode=0o755)
+    (theirs / "link").symlink_to(host.hooks_dir / "program")
+    (host.hooks_dir / "link").symlink_to(theirs / "program")
+    shutil.chown(theirs, AGENT)
+    for link in (theirs / "link", host.hooks_dir / "link"):
+        with pytest.raises(Refused, match=f"^{theirs} can be changed by others"):
+            check_unchangeable(link, host.agent, {0})
+
+
 def test_a_list_of_who_else_may_change_it_counts(host: Host) -> None:
     let_in(host.hooks_dir, {find_user(USER).uid: READ}, {}, sticky=False)
     check_unchangeable(host.hooks_dir, host.agent, {0})
@@ -460,12 +482,35 @@ def test_files_of_another_kind_are_not_written_to(host: Host) -> None:
             runner.check_files(Files(plain, plain, plain), plain)
 
 
-def test_one_that_says_nothing_is_not_waited_for_for_ever(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("files", "says"), [(4, "no plain file on a disk"), (3, "3 files came along instead of 4")]
+)
+def test_other_files_than_a_run_s_are_refused_first_of_all(
+    host: Host, files: int, says: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, Path(os.devnull).open("r+b") as null:
+        socket.send_fds(ours, [b"{}"], [null.fileno()] * files)
+        ours.shutdown(socket.SHUT_WR)
+        with pytest.raises(Refused, match=says):
+            runner.serve(theirs, find_user("root"), host.config)
+
+
+def test_one_that_asks_for_nothing_is_refused(host: Host) -> None:
     host.hook("true")
     with runs._connect(host.socket) as silent:
         silent.shutdown(socket.SHUT_WR)
         assert silent.recv(1) == b""
     assert "refused: " in host.said()
+
+
+def test_one_that_says_nothing_is_not_waited_for_for_ever(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_PATIENCE", 0.05)
+    ours, theirs = socket.socketpair()
+    with ours, pytest.raises(TimeoutError):
+        runner.serve(theirs, find_user("root"), host.config)
 
 
 def test_limits_that_cannot_be_kept_are_refused_and_not_passed_over(
@@ -482,3 +527,12 @@ def test_the_configuration_s_own_values_are_the_agent_s(host: Host) -> None:
     host.hook("true", f'user = "{USER}"\ntasks_max = 7\nmemory_max = "1MiB"\ntimeout = "9s"')
     (hook,) = Configuration(host.config, host.agent).target("shop", 0).hooks
     assert (hook.timeout, hook.rights.tasks_max, hook.rights.memory_max) == (9.0, 7, 1 << 20)
+
+
+def test_a_hook_s_own_values_come_before_its_target_s(host: Host) -> None:
+    host.of_the_target = f'user = "{OTHER}"\ntasks_max = 1\nmemory_max = "2MiB"\n'
+    host.hook("true", f'user = "{USER}"\ntasks_max = 7')
+    host.hook("true", "")
+    read = Configuration(host.config, host.agent)
+    rights = [hook.rights for n in (0, 1) for hook in read.target("shop", n).hooks]
+    assert rights == [Rights(USER, 2 << 20, 7), Rights(OTHER, 2 << 20, 1)]
