@@ -1,6 +1,7 @@
 """The doors in front of the control application, by real requests to an application behind them."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -97,6 +98,19 @@ def test_without_a_token_nothing_but_the_login_is_open(behind: Behind, door: Tok
     through(door, ask)
 
 
+def test_with_the_token_too_another_site_s_page_changes_nothing(
+    behind: Behind, door: TokenDoor
+) -> None:
+    async def ask(http: httpx.AsyncClient) -> None:
+        bearer = {"authorization": f"Bearer {TOKEN}"}
+        for foreign in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):
+            assert (await http.post("/x", headers={**bearer, **foreign})).status_code == 403
+        assert behind.visitors == []
+        assert (await http.post("/x", headers=bearer)).status_code == 200
+
+    through(door, ask)
+
+
 def test_a_link_from_elsewhere_is_asked_again_with_the_cookie(door: TokenDoor) -> None:
     async def ask(http: httpx.AsyncClient) -> None:
         linked = await http.get("/", headers={**BROWSER, "sec-fetch-site": "cross-site"})
@@ -157,6 +171,33 @@ def test_a_session_opens_and_another_token_closes_it(behind: Behind) -> None:
         assert (await http.get("/", headers=bearer)).status_code == 401
         known[0] = ""
         assert (await http.get("/", headers={"authorization": "Bearer "})).status_code == 401
+
+    through(door, ask)
+
+
+def test_a_token_that_is_replaced_while_it_is_hashed_is_not_known_again(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, hashing, go = [HASH], threading.Event(), threading.Event()
+    door = TokenDoor(behind, lambda: known[0])
+    fits = tokens.fits
+
+    def slowly(token: str, against: str) -> bool:
+        hashing.set()
+        assert go.wait(20)
+        return fits(token, against)
+
+    monkeypatch.setattr(tokens, "fits", slowly)
+
+    async def ask(http: httpx.AsyncClient) -> None:
+        bearer = {"authorization": f"Bearer {TOKEN}"}
+        first = asyncio.create_task(http.get("/", headers=bearer))
+        await asyncio.to_thread(hashing.wait, 20)
+        known[0] = tokens.hashed("another")
+        assert (await http.get("/")).status_code == 401
+        go.set()
+        await first
+        assert (await http.get("/", headers=bearer)).status_code == 401
 
     through(door, ask)
 

@@ -156,7 +156,8 @@ def with_server(server: Scripted, ask: Callable[[Ask], Awaitable[None]]) -> None
         port = listening.sockets[0].getsockname()[1]
         host = f"http://ada@127.0.0.1:{port}"
         try:
-            await ask(lambda path="/shop.git": asker.tips(Source(f"{host}{path}"), [MAIN]))
+            async with asyncio.timeout(20):
+                await ask(lambda path="/shop.git": asker.tips(Source(f"{host}{path}"), [MAIN]))
         finally:
             await asker.close()
             listening.close()

@@ -118,6 +118,14 @@ def test_an_address_has_five_tries_a_minute_of_its_own() -> None:
     assert tries.wait("10.0.0.1") == 0.0
 
 
+def test_addresses_cannot_fill_the_memory() -> None:
+    tries = Tries(Clock())
+    assert [tries.wait("10.0.0.1") for _ in range(6)][-1] > 0
+    for n in range(1000):
+        tries.wait(f"10.1.{n // 256}.{n % 256}")
+    assert tries.wait("10.0.0.1") == 0.0
+
+
 def test_a_token_fits_its_hash_and_no_other() -> None:
     token = tokens.make()
     assert len(token) == 43
@@ -127,6 +135,19 @@ def test_a_token_fits_its_hash_and_no_other() -> None:
     assert tokens.fits(token, hashed)
     assert not tokens.fits(token + "x", hashed)
     assert tokens.hashed(token) != hashed
+
+
+def test_a_hash_is_as_slow_as_it_was() -> None:
+    """By scrypt itself, at N = 2**14, r = 8, p = 5, of `right` and a salt that counts up."""
+    digest = "5e4e6207b548faeee5e6a877e1ba620ad49b866ec1df35809111ed0e8d6a17e0"
+    assert tokens.fits("right", f"scrypt:000102030405060708090a0b0c0d0e0f:{digest}")
+
+
+def test_what_is_compared_tells_nothing_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    monkeypatch.setattr("hmac.compare_digest", lambda *two: compared.extend(two) or False)
+    assert not tokens.fits("right", "scrypt:" + "0" * 32 + ":" + "0" * 64)
+    assert [len(one) for one in compared] == [32, 32]
 
 
 @pytest.mark.parametrize("text", ["", "hunter2", "scrypt:00:00", "scrypt:" + "0" * 32 + ":"])
