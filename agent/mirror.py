@@ -235,8 +235,11 @@ class Mirror:
         return kept(subject), kept(author)
 
     def commits(self, old: Revision | None, new: Revision | None) -> tuple[Commit, ...]:
-        """What `new` has and `old` has not, the newest first, a hundred at most."""
-        if new is None:
+        """What `new` has and `old` has not, the newest first, a hundred at most.
+
+        Nothing where the mirror, made anew since, does not know `new`.
+        """
+        if new is None or not self.has(new):
             return ()
         form = "--format=%H%x00%s%x00%an%x00%ct"
         without = [f"^{check_revision(old)}"] if old and self.has(old) else []

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -490,6 +491,13 @@ def test_what_a_sync_would_bring(house: House, upstream: Upstream) -> None:
     again = house.compare()
     assert [one.revision for one in again.commits] == [d]
     assert [one.subject for one in again.taken_away] == ["first"]
+    shutil.rmtree(house.state_dir / "mirrors")
+    unknown = house.compare()
+    assert (unknown.taken_away, unknown.files) == ((), ("A f", "A new", "A other"))
+    upstream.delete_branch("main")
+    gone = house.compare()
+    assert gone.would == "nothing: the remote shows no branch main; is it empty?"
+    assert (gone.commits, gone.files) == ((), ())
     assert house.newest().revision not in (b, c, d), "a comparison deploys nothing"
 
 
