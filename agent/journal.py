@@ -285,8 +285,9 @@ class Journal(Wishes):
         return self.submit(work)
 
     def forget(self, before: float) -> list[str]:
-        """Drop what is older than `before`, but never a target's newest deployment, nor one that
-        somebody is still being told of.
+        """Drop what is older than `before`, but never a target's newest deployment, nor those by
+        which it knows what is live and what was good before, nor one that somebody is still being
+        told of.
 
         Gives the ids of the deployments dropped, whose logs can go too.
         """
@@ -296,7 +297,10 @@ class Journal(Wishes):
             db.execute("DELETE FROM looks WHERE at < ?", (before,))
             rows = db.execute(
                 "DELETE FROM deployments WHERE ended_at < ? AND id NOT IN"
-                " (SELECT deployment FROM notices UNION SELECT deployment FROM failing)"
+                " (SELECT deployment FROM notices UNION SELECT deployment FROM failing"
+                "  UNION SELECT id FROM (SELECT id, max(started_at) FROM good"
+                "   LEFT JOIN states USING (target) WHERE NOT taken_back"
+                "   GROUP BY target, revision IS live))"
                 " AND started_at <"
                 " (SELECT max(started_at) FROM deployments AS d WHERE d.target ="
                 " deployments.target) RETURNING id",
@@ -342,8 +346,9 @@ def _hold(db: sqlite3.Connection, target: str, hold: Hold, now: float) -> None:
 
 
 def _take_back(db: sqlite3.Connection, deployment: Deployment, left: Revision) -> None:
-    """What came after the goal of a rollback is no goal of the next one."""
+    """What came after the goal of a rollback is no goal of the next one, and that is one again."""
     goal = (deployment.target, deployment.revision)
+    db.execute("UPDATE deployments SET taken_back = 0 WHERE target = ? AND revision = ?", goal)
     db.execute(
         "UPDATE deployments SET taken_back = 1 WHERE target = ? AND revision != ? AND"
         " (revision = ? OR started_at >"

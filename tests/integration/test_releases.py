@@ -391,6 +391,10 @@ def test_going_back_to_what_a_rollback_left_ends_its_hold(house: House, upstream
     assert house.roll_back(b).result == "deployed"
     assert [one.revision for one in house.state().holds] == [a]
     assert house.sync(Reason.POLL).result == "up-to-date"
+    upstream.commit({"f": "C"})
+    house.sync()
+    assert house.roll_back().result == "deployed"
+    assert house.live() == b
 
 
 def test_after_a_rollback_that_broke_the_target_no_look_does_anything(

@@ -74,6 +74,21 @@ def test_a_goal_that_is_none_says_nothing_about_the_disk(journal: Journal) -> No
     assert journal.healthy()
 
 
+def test_what_is_live_and_what_was_good_before_are_never_forgotten(journal: Journal) -> None:
+    """However old: of a target to which nothing has come for years, or nothing good."""
+    revisions = [letter * 40 for letter in "abcd"]
+    for n, revision in enumerate(revisions):
+        one = replace(deployment(f"d{n}", at=float(n)), revision=revision)
+        journal.begin(one, POLL, clears_holds=True)
+        outcome = Outcome.FAILED if revision == revisions[-1] else Outcome.DEPLOYED
+        live = None if outcome is Outcome.FAILED else revision
+        journal.conclude(one, Ending(outcome, Condition.SETTLED, live, ""), float(n))
+        journal.end(one.id, float(n))
+    assert journal.forget(100.0) == ["d0"]
+    assert journal.last_good("shop") == revisions[1]
+    assert journal.goal_of_rollback("shop", revisions[2]).result() == revisions[2]
+
+
 def test_letters_are_not_read_where_their_requests_cannot_be_written(journal: Journal) -> None:
     taken = (
         "INSERT INTO requests (id, target, reason, force, made_at) VALUES (1, 'x', 'push', 0, 1)"
