@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 from agent import cgroups, processes
 from agent.cgroups import Cgroup
 from agent.output import Output
+from agent.programs import fault_of
 
 _CHUNK = 65536
 _LONGEST = 4 << 20
@@ -167,16 +168,18 @@ def _become_hook(job: Job, cgroup: Cgroup | None, output: int, complaints: int) 
         os.chdir(job.cwd)
         os.execve(job.argv[0], tuple(job.argv), job.env)
     except OSError as error:
-        os.write(complaints, _complaint(job.argv[0], error).encode(errors="replace"))
+        os.write(complaints, _complaint(job, error).encode(errors="replace"))
     finally:
         os._exit(127)
 
 
-def _complaint(program: str, error: OSError) -> str:
-    reason = error.strerror or str(error)
-    if reason == "Exec format error":
-        reason += " (does it begin with a #! line?)"
-    return f"{error.filename or program}: {reason}"
+def _complaint(job: Job, error: OSError) -> str:
+    """Why the hook could not be started, and what to do; as its user, who may read its program."""
+    if error.filename == job.argv[0]:
+        with suppress(OSError):
+            if fault := fault_of(Path(job.argv[0]), Path(job.cwd)):
+                return str(fault)
+    return f"{error.filename or job.argv[0]}: {error.strerror or error}"
 
 
 # ---- watching it ----------------------------------------------------------------------------

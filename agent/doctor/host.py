@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,11 +17,19 @@ from agent.config import Settings
 from agent.doctor import Finding, note, ok, wrong
 from agent.model import Hook, Target
 from agent.plan import repository_identity
+from agent.programs import fault_of
 
 _TRIED_GIT = (2, 39)
 _MOST_SKEW = 30.0
 _PATIENCE = 10.0
 _GIB, _MIB = 2**30, 2**20
+
+
+def check(settings: Settings) -> Iterator[Finding]:
+    """What of this can be known before the agent has ever run; for `check`."""
+    yield from folders(settings)
+    for target in settings.targets.values():
+        yield from hooks(target)
 
 
 # ---- git and the clock --------------------------------------------------------------------------
@@ -91,9 +100,14 @@ def folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _writable(about: str, path: Path) -> Iterator[Finding]:
-    there = next(one for one in (path, *path.parents) if one.exists())
+    there = _nearest(path)
     who = f"uid {os.geteuid()}"
-    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+    if not os.statvfs(there).f_blocks:
+        # As /proc and /sys, which the kernel makes up (statfs(2)).
+        yield wrong(
+            about, f"{there} is on no disk, so {path} cannot be kept", "name another folder"
+        )
+    elif not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         yield wrong(
             about, f"{there} cannot be written by {who}",
             f"`chown -R` it to the agent's user; under systemd also ReadWritePaths={path}",
@@ -104,11 +118,20 @@ def _writable(about: str, path: Path) -> Iterator[Finding]:
         yield ok(about, f"{path} can be written by {who}")
 
 
+def _nearest(path: Path) -> Path:
+    """Of `path` and the folders that it is in, the first that is there and may be seen."""
+    for one in (path, *path.parents):
+        with suppress(PermissionError):
+            if one.exists():
+                return one
+    return Path("/")
+
+
 def space(settings: Settings) -> Iterator[Finding]:
     """Free room and inodes on each file system that the agent writes to."""
     seen = set()
     for path in (settings.state_dir, *(one.path for one in settings.targets.values())):
-        there = next(one for one in (path, *path.parents) if one.exists())
+        there = _nearest(path)
         if there.stat().st_dev not in seen:
             seen.add(there.stat().st_dev)
             yield _room(there)
@@ -137,34 +160,13 @@ def hooks(target: Target) -> Iterator[Finding]:
 
 
 def _startable(target: Target, hook: Hook, about: str) -> Finding:
-    inside = hook.run[0].startswith("./")
-    program = target.live / hook.run[0] if inside else Path(hook.run[0])
-    if not program.is_file():
-        if inside:
-            return note(about, f"{hook.run[0]} is not in the tree that is live now")
-        return wrong(about, f"{program} is not there", "put it back, or mend `run`")
-    if not os.access(program, os.X_OK):
-        return wrong(about, f"{program} is not executable", f"chmod 755 {program}")
-    if os.statvfs(program).f_flag & os.ST_NOEXEC:
-        return wrong(about, f"{program} is on a file system mounted noexec", "move it elsewhere")
-    return _interpreter(about, program)
-
-
-def _interpreter(about: str, program: Path) -> Finding:
-    """A script's first line, which the kernel reads to the letter (execve(2))."""
-    with program.open("rb") as file:
-        first = file.read(256).partition(b"\n")[0]
-    if not first.startswith(b"#!"):
-        binary = first.startswith(b"\x7fELF")
-        todo = "begin it with a line such as #!/bin/sh"
-        return (
-            ok(about, str(program)) if binary else wrong(about, f"{program} has no #! line", todo)
-        )
-    if first.endswith(b"\r"):
-        todo = f"sed -i 's/\\r$//' {program}"
-        return wrong(about, f"{program} has Windows line ends, so it cannot be started", todo)
-    interpreter = os.fsdecode((first[2:].split() or [b""])[0])
-    if not os.access(interpreter, os.X_OK):
-        todo = "install it, or mend the first line"
-        return wrong(about, f"{program} wants {interpreter or 'nothing'}, which is not there", todo)
-    return ok(about, str(program))
+    if not hook.run[0].startswith("./"):
+        program, tree = Path(hook.run[0]), None
+    elif (target.live / hook.run[0]).is_file():
+        program, tree = target.live / hook.run[0], target.live
+    elif target.live.exists():
+        return note(about, f"{hook.run[0]} is not in the tree that is live now")
+    else:
+        return ok(about, f"{hook.run[0]} comes with the first tree")
+    fault = fault_of(program, tree)
+    return wrong(about, fault.says, fault.todo) if fault else ok(about, str(program))

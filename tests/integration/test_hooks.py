@@ -157,7 +157,11 @@ def test_how_a_hook_ended_is_told_as_it_was(
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("echo no shebang\n", "#! line"), ("#!/no/such/interpreter\n", "No such file")],
+    [
+        ("echo no shebang\n", "begin it with a line such as #!/bin/sh"),
+        ("#!/no/such/interpreter\n", "wants /no/such/interpreter, which is not there"),
+        ("#!/bin/sh\r\n", "`sed -i 's/\\r$//' "),
+    ],
 )
 def test_a_hook_that_cannot_start_says_why(
     runs: Runs, tmp_path: Path, cancel: Cancel, text: str, says: str
