@@ -18,6 +18,7 @@ import msgspec
 from agent import logs, notifiers, sender
 from agent.cancel import Cancel
 from agent.config import Settings
+from agent.doctor import Finding, ok, wrong
 from agent.errors import AgentError, RemoteFailed
 from agent.installation import SECRET
 from agent.messages import trial
@@ -25,7 +26,9 @@ from agent.model import Target
 from agent.notifier import hide, order
 from agent.notifiers import Undelivered
 from agent.places import SYSTEM_CONFIG
+from agent.remedies import remedy
 from agent.repository import list_branches
+from agent.words import many
 
 _CONFIG = """\
 # gitops-agent: {repo} ({branch}) is kept live at {path}.
@@ -176,24 +179,20 @@ def create(path: Path, text: str, mode: int) -> None:
 # ---- check ------------------------------------------------------------------------------------
 
 
-def reach(target: Target) -> dict[str, Any]:
+def reach(target: Target) -> Finding:
     """Whether the target's branch can be read, how long that took, and what to do if not."""
     started = time.monotonic()
     try:
         tip = list_branches(target.source).get(target.ref)
     except RemoteFailed as error:
-        return _finding(target, ok=False, says=f"{target.repo}: {error}")
+        return wrong(target.name, f"{target.repo}: {error}", remedy(str(error), target.name))
     took = time.monotonic() - started
     if tip is None:
-        says = f"{target.repo} has no branch {target.branch}; push one, or change `branch`"
-        return _finding(target, ok=False, says=says)
-    hooks = f"{len(target.hooks)} hook{'' if len(target.hooks) == 1 else 's'}"
+        return wrong(target.name, f"{target.repo} has no branch {target.branch}",
+                     "push one, or change `branch`")  # fmt: skip
+    hooks = many(len(target.hooks), "hook")
     says = f"{target.branch} is at {tip[:12]} ({took:.1f} s), {hooks}, goes to {target.path}"
-    return _finding(target, ok=True, says=says)
-
-
-def _finding(target: Target, *, ok: bool, says: str) -> dict[str, Any]:
-    return {"target": target.name, "ok": ok, "says": says}
+    return ok(target.name, says)
 
 
 # ---- send-push --------------------------------------------------------------------------------

@@ -104,17 +104,23 @@ def token(*, as_json: bool) -> None:
 def check(config_file: str | None, *, as_json: bool) -> None:
     """Read the configuration, reach every remote, look at every hook; change nothing."""
     settings = base.load(config_file)
+    from agent.doctor import Verdict, host
     from agent.setup import reach
 
-    findings = []
+    reached = []
     for target in settings.targets.values():
         with terminal.progress(f"reaching {target.repo}"):
-            findings.append(reach(target))
+            reached.append(reach(target))
+    others = [one for one in host.check(settings) if one.verdict is not Verdict.OK]
     if as_json:
-        base.print_json({"config": str(settings.path), "targets": findings})
+        targets = [
+            {"target": one.about, "ok": one.verdict is Verdict.OK, "says": one.says,
+             "todo": one.todo} for one in reached
+        ]  # fmt: skip
+        base.print_json({"config": str(settings.path), "targets": targets, "findings": others})
     else:
         click.echo(f"{settings.path} is sound; webhooks: {len(settings.webhooks)},"
-                   f" targets: {len(findings)}")  # fmt: skip
-        terminal.show_reached(findings)
-    if not all(one["ok"] for one in findings):
+                   f" targets: {len(reached)}")  # fmt: skip
+        terminal.show_checked([*reached, *others])
+    if any(one.verdict is Verdict.WRONG for one in (*reached, *others)):
         raise click.exceptions.Exit(Exit.FAILED)

@@ -12,23 +12,23 @@ if TYPE_CHECKING:
     from agent.terminal.overview import show_status
     from agent.terminal.screen import progress
     from agent.terminal.story import (
+        show_checked,
         show_difference,
         show_findings,
         show_history,
         show_looks,
-        show_reached,
     )
     from agent.terminal.watch import watch
 
 __all__ = [
     "progress",
+    "show_checked",
     "show_difference",
     "show_end",
     "show_findings",
     "show_history",
     "show_looks",
     "show_pieces",
-    "show_reached",
     "show_status",
     "watch",
 ]
@@ -36,7 +36,7 @@ _ROOMS = {
     "follow": ("show_end", "show_pieces"),
     "overview": ("show_status",),
     "screen": ("progress",),
-    "story": ("show_difference", "show_findings", "show_history", "show_looks", "show_reached"),
+    "story": ("show_checked", "show_difference", "show_findings", "show_history", "show_looks"),
     "watch": ("watch",),
 }
 

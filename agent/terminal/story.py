@@ -22,20 +22,23 @@ def show_findings(findings: Sequence[Finding], *, every: bool) -> None:
         _marked(out, Verdict.OK, ", ".join(well))
     for one in findings:
         if every or one.verdict is not Verdict.OK:
-            _marked(out, one.verdict, f"{one.about}: {printable(one.says)}")
-            if one.todo:
-                say(out, f"{'':{_BESIDE}}-> {printable(one.todo)}", hang=_BESIDE + 3)
+            _finding(out, one)
     bad = sum(one.verdict is Verdict.WRONG for one in findings)
     said = f"{many(bad, 'thing')} to mend" if bad else "nothing is wrong"
     say(out, said, "bold red" if bad else "bold green")
 
 
-def show_reached(findings: Iterable[Mapping[str, Any]]) -> None:
-    """Whether each target's remote could be read."""
+def show_checked(findings: Iterable[Finding]) -> None:
+    """Each in full, with what to do beneath it."""
     out = console()
     for one in findings:
-        verdict = Verdict.OK if one["ok"] else Verdict.WRONG
-        _marked(out, verdict, f"{one['target']}: {printable(one['says'])}")
+        _finding(out, one)
+
+
+def _finding(out: Console, one: Finding) -> None:
+    _marked(out, one.verdict, f"{one.about}: {printable(one.says)}")
+    if one.todo:
+        say(out, f"{'':{_BESIDE}}-> {printable(one.todo)}", hang=_BESIDE + 3)
 
 
 def _marked(out: Console, mark: Verdict, text: str) -> None:

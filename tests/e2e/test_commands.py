@@ -247,8 +247,26 @@ def test_check_reaches_every_remote(agent: Agent, upstream: Upstream) -> None:
     assert "has no branch nope" in done.stdout
     found = json.loads(agent.command("check", "--json").stdout)
     assert [one["ok"] for one in found["targets"]] == [True, False, False]
+    assert (
+        "compare" in found["targets"][1]["todo"] or "name is wrong" in found["targets"][1]["todo"]
+    )
     assert not agent.tree.exists()
     assert not agent.state_dir.exists()
+
+
+def test_check_looks_at_hooks_and_paths_as_doctor_does(agent: Agent, upstream: Upstream) -> None:
+    upstream.commit({"a": "1"})
+    agent.hook("windows", "#!/bin/sh\r\necho\r\n")
+    agent.configure('[[targets.shop.hooks]]\nrun = ["windows"]\n')
+    agent.config.write_text(agent.config.read_text().replace(str(agent.tree), "/proc/shop"))
+    done = agent.command("check")
+    assert done.returncode == 1
+    assert re.search(r"^wrong +hook shop/windows: .*Windows line ends", done.stdout, re.M)
+    assert f"-> `sed -i 's/\\r$//' {agent.hooks_dir}/windows`" in done.stdout
+    assert "wrong  path shop: /proc is on no disk" in done.stdout
+    agent.hook("windows", "exit 0")
+    agent.configure('[[targets.shop.hooks]]\nrun = ["windows"]\n')
+    assert agent.command("check").returncode == 0, "a note is no fault"
 
 
 def test_init_leaves_what_check_accepts(tmp_path: Path, upstream: Upstream) -> None:
