@@ -59,6 +59,8 @@ class World:
         self.live: str | None = None
         self.attempted: tuple[str | None, int] = (None, 0)
         self.moved_by_hand = False
+        self.broke: set[str | None] = set()
+        """What was tried, or gone back from, when the way back failed too."""
 
 
 class Syncs:
@@ -131,7 +133,13 @@ class Syncs:
         back = failure if end == "bad and back bad" and one.previous else None
         if one.previous and not back:
             world.tree = one.previous
-        return plan.ending_badly(failure, back, True, one.previous)
+        ending = plan.ending_badly(failure, back, True, one.previous)
+        stuck = plan.hold_of_rollback(task, ending, one)
+        if stuck:
+            journal.mark("shop", stuck, 0.0)
+        if ending.condition is Condition.BROKEN:
+            world.broke.add(task.leaves if isinstance(task, plan.RollBack) else one.revision)
+        return ending
 
 
 class Steps:
@@ -200,7 +208,7 @@ class Machine(RuleBasedStateMachine):
         self.world.end = end
         force = force and reason is Reason.MANUAL
         before = self.journal.state("shop")
-        begun = len(self.world.begun)
+        begun, broke = len(self.world.begun), set(self.world.broke)
         self._read()
         waiting = self.journal.open_requests().result()
 
@@ -221,10 +229,12 @@ class Machine(RuleBasedStateMachine):
             assert before.pause or open_still == []
             assert all(request.reason is Reason.PUSH for request in open_still)
         held = self.world.tip is not None and before.hold_on(self.world.tip)
+        goals = {request.goal for request in waiting}
         if (held or before.pause) and not force:
             new = self.world.begun[begun:]
-            goals = {request.goal for request in waiting}
             assert set(new) <= {before.live, *goals}, "a held or paused revision was tried"
+        if before.condition is Condition.BROKEN and self.world.tip in broke and not force:
+            assert set(self.world.begun[begun:]) <= goals, "a person's work was begun"
         retry = before.retry
         left_alone = (
             held
