@@ -84,6 +84,8 @@ class Syncs:
             f"d{len(world.begun)}", "shop", task.revision, previous, reason, task.why,
             task.attempt, float(len(world.begun)),
         )  # fmt: skip
+        if state.condition is Condition.BROKEN and not request.goal and not request.force:
+            assert task.revision not in world.broke, "what a person has to do was begun"
         if world.end == "crash before":
             raise Died
         revision, attempts = world.attempted
@@ -208,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         self.world.end = end
         force = force and reason is Reason.MANUAL
         before = self.journal.state("shop")
-        begun, broke = len(self.world.begun), set(self.world.broke)
+        begun = len(self.world.begun)
         self._read()
         waiting = self.journal.open_requests().result()
 
@@ -229,12 +231,10 @@ class Machine(RuleBasedStateMachine):
             assert before.pause or open_still == []
             assert all(request.reason is Reason.PUSH for request in open_still)
         held = self.world.tip is not None and before.hold_on(self.world.tip)
-        goals = {request.goal for request in waiting}
         if (held or before.pause) and not force:
             new = self.world.begun[begun:]
+            goals = {request.goal for request in waiting}
             assert set(new) <= {before.live, *goals}, "a held or paused revision was tried"
-        if before.condition is Condition.BROKEN and self.world.tip in broke and not force:
-            assert set(self.world.begun[begun:]) <= goals, "a person's work was begun"
         retry = before.retry
         left_alone = (
             held
@@ -244,6 +244,18 @@ class Machine(RuleBasedStateMachine):
         )
         if end == "good" and self.world.tip and not left_alone:
             assert self.journal.state("shop").live == self.world.tip, "the branch's end is not live"
+
+    @rule()
+    def deploy(self) -> None:
+        """A push that goes well, so that there is something to go back to."""
+        self.push(new=True)
+        self.sync(end="good", reason=Reason.PUSH, force=False)
+
+    @rule(end=st.sampled_from(ENDS))
+    def go_back(self, end: str) -> None:
+        """A person's rollback, at once."""
+        self.roll_back()
+        self.sync(end=end, reason=Reason.POLL, force=False)
 
     @rule()
     def read(self) -> None:
