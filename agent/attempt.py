@@ -194,8 +194,7 @@ class Attempt:
             self._trees.give_up()
         back = self._go_back(failure)
         ending = plan.ending_badly(failure, back, self._trees.moved, one.previous)
-        stuck = plan.hold_of_rollback(self._task, ending, one)
-        if stuck:
+        for stuck in plan.holds_of_rollback(self._task, ending, one):
             self._journal.mark(self._target.name, stuck, self._clock())
         if back and not isinstance(verdict, Retry):
             verdict = self._verdict(back)

@@ -210,7 +210,8 @@ class Journal(Wishes):
                 )
             if ending.outcome is Outcome.DEPLOYED:
                 db.execute(
-                    "UPDATE states SET attempted = NULL, attempts = 0 WHERE target = ?",
+                    "UPDATE states SET attempted = NULL, attempts = 0, retry = NULL,"
+                    " retry_at = NULL WHERE target = ?",
                     (deployment.target,),
                 )
                 # A person has gone back to what another rollback had left.
@@ -218,9 +219,9 @@ class Journal(Wishes):
                     "DELETE FROM holds WHERE target = ? AND revision = ?",
                     (deployment.target, deployment.revision),
                 )
-            if ending.leaves:
-                _hold(db, deployment.target, ending.leaves, now)
-                _take_back(db, deployment, ending.leaves.revision)
+            for hold in ending.leaves:
+                _hold(db, deployment.target, hold, now)
+                _take_back(db, deployment, hold.revision)
             self.outbox.add(db, _happening(db, deployment, ending), now)
 
         self._do(work)

@@ -137,7 +137,8 @@ class RollBack:
     """A person wants an earlier revision back, and `leaves` not tried again."""
 
     revision: Revision
-    leaves: Revision | None
+    leaves: tuple[Revision, ...]
+    """What was live, and what was to be tried again by itself."""
     attempt: int
     why: str
 
@@ -221,7 +222,8 @@ def _newer(
     if not (retry and retry.revision == revision):
         return Deploy(revision, attempt, f"the branch is at {revision[:12]}")
     if request.reason is Reason.POLL and now < retry.not_before:
-        return Nothing("waiting", f"{revision[:12]} could not be deployed yet; it is tried again")
+        why = f"{revision[:12]} could not be deployed yet; it is tried again"
+        return Nothing("waiting", why, retry.not_before)
     return Deploy(revision, attempt, f"{revision[:12]} could not be deployed before; tried again")
 
 
@@ -229,7 +231,9 @@ def roll_back(state: TargetState, head: Revision | None, goal: Revision) -> Roll
     """What to do about a person's wish to have `goal` live again."""
     if goal == state.live == head and state.condition is Condition.SETTLED:
         return Nothing("up-to-date", f"{goal[:12]} is live")
-    return RollBack(goal, state.live, state.attempts + 1, f"back to {goal[:12]}")
+    ahead = (state.live, state.retry.revision if state.retry else None)
+    leaves = tuple(one for one in ahead if one not in (None, goal))
+    return RollBack(goal, leaves, state.attempts + 1, f"back to {goal[:12]}")
 
 
 def explain(request: SyncRequest) -> str:
@@ -277,8 +281,8 @@ class Ending:
     condition: Condition
     live: Revision | None
     detail: str
-    leaves: Hold | None = None
-    """On what a person rolled back from: it is no goal of a later rollback either."""
+    leaves: tuple[Hold, ...] = ()
+    """On what a person rolled back from: that is no goal of a later rollback either."""
     step: str = ""
     """The step that failed."""
 
@@ -286,10 +290,14 @@ class Ending:
 def ending_well(task: Task, deployment: Deployment) -> Ending:
     if isinstance(task, Restore):
         return Ending(Outcome.ROLLED_BACK, Condition.SETTLED, task.revision, task.why)
-    leaves = None
-    if isinstance(task, RollBack) and task.leaves and task.leaves != task.revision:
-        leaves = Hold(task.leaves, f"rolled back, {deployment.why}", deployment.id)
+    leaves = _held_by(task, f"rolled back, {deployment.why}", deployment)
     return Ending(Outcome.DEPLOYED, Condition.SETTLED, task.revision, "", leaves)
+
+
+def _held_by(task: Task, because: str, deployment: Deployment) -> tuple[Hold, ...]:
+    """On what a person does not want, where `task` is a rollback."""
+    leaves = task.leaves if isinstance(task, RollBack) else ()
+    return tuple(Hold(one, because, deployment.id) for one in leaves)
 
 
 def needs_way_back(failure: Failure, moved: bool, previous: Revision | None) -> bool:
@@ -327,14 +335,13 @@ def ending_of_restore(failure: Failure, revision: Revision) -> Ending:
     return Ending(Outcome.BROKEN, Condition.BROKEN, None, detail, step=failure.step)
 
 
-def hold_of_rollback(task: Task, ending: Ending, deployment: Deployment) -> Hold | None:
-    """On what was live before a person's rollback that has broken the target; else None.
+def holds_of_rollback(task: Task, ending: Ending, deployment: Deployment) -> tuple[Hold, ...]:
+    """On what a person's rollback was to leave, where it has broken the target.
 
     No look may take that for a newer revision: a person is needed.
     """
-    if not (isinstance(task, RollBack) and ending.condition is Condition.BROKEN and task.leaves):
-        return None
-    return Hold(task.leaves, f"{deployment.why}, {ending.detail}", deployment.id)
+    broken = ending.condition is Condition.BROKEN
+    return _held_by(task, f"{deployment.why}, {ending.detail}", deployment) if broken else ()
 
 
 def hold_or_retry(

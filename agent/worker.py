@@ -19,7 +19,7 @@ from agent import plan
 from agent.attempt import Synced
 from agent.errors import JournalUnavailable
 from agent.journal import Journal
-from agent.model import Reason, SyncRequest
+from agent.model import Outcome, Reason, SyncRequest
 
 log = structlog.get_logger()
 
@@ -141,6 +141,9 @@ class Worker:
             # Measured now; the delay itself then runs on the loop's monotonic clock.
             again = replace(request, expected=None, force=False)
             self._try_again(box, again, max(0.0, synced.retry_at - self._clock()))
+        elif request.reason is Reason.ROLLBACK and synced.result != Outcome.DEPLOYED:
+            # What was to be tried again before it still is.
+            box.waiting = plan.newest(box.waiting, SyncRequest(request.target, Reason.POLL))
         # A push that could not be looked at, or must wait, stays open: it was acknowledged.
         postponed = failed or synced.result == "paused"
         open_still = synced.result == "interrupted" or (postponed and request.reason is Reason.PUSH)

@@ -261,6 +261,30 @@ def test_exit_75_goes_back_and_tries_again(house: House) -> None:
     assert not counter.exists()
 
 
+def test_a_rollback_ends_the_tries_of_what_could_not_be_deployed(house: House) -> None:
+    could_not = house.root / "could-not"
+    house.track(house.hook(f'[ -e {could_not} ] && [ "$DEPLOY_REASON" != rollback ] && exit 75; :'))
+    a = house.upstream.commit({"a": "1"})
+    house.sync()
+    house.upstream.commit({"a": "2"})
+    house.sync()
+    could_not.touch()
+    c = house.upstream.commit({"a": "3"})
+    synced = house.sync()
+    assert synced.retry_at
+    waiting = house.sync(Reason.POLL)
+    assert (waiting.result, waiting.retry_at) == ("waiting", synced.retry_at)
+    assert house.roll_back().result == "deployed"
+    could_not.unlink()
+    house.time = synced.retry_at
+    assert (house.state().retry, house.state().live) == (None, a)
+    assert house.sync(Reason.POLL).result == "held"
+    assert house.state().hold_on(c)
+    d = house.upstream.commit({"a": "4"})
+    assert house.sync(Reason.POLL).result == "deployed"
+    assert house.state().live == d
+
+
 def test_a_way_back_that_cannot_be_is_tried_again_ever_more_rarely(house: House) -> None:
     cannot = house.root / "cannot"
     could_not = f'[ -e {cannot} ] || exit 0; test "$DEPLOY_REASON" = rollback && exit 75; exit 1'

@@ -136,11 +136,10 @@ class Syncs:
         if one.previous and not back:
             world.tree = one.previous
         ending = plan.ending_badly(failure, back, True, one.previous)
-        stuck = plan.hold_of_rollback(task, ending, one)
-        if stuck:
+        for stuck in plan.holds_of_rollback(task, ending, one):
             journal.mark("shop", stuck, 0.0)
         if ending.condition is Condition.BROKEN:
-            world.broke.add(task.leaves if isinstance(task, plan.RollBack) else one.revision)
+            world.broke |= set(task.leaves if isinstance(task, plan.RollBack) else [one.revision])
         return ending
 
 

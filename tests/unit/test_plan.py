@@ -178,7 +178,7 @@ LIVE = TargetState("shop", live=A)
         (TargetState("shop", A, condition=Condition.BROKEN, holds=(HELD,)), B, A, Reason.POLL, False,
          Deploy(A, 1, "the target is broken, and this is another revision")),
         (TargetState("shop", A, retry=Retry(B, NOW + 5), attempts=1, attempted=B), A, B, Reason.POLL, False,
-         Nothing("waiting", f"{B[:12]} could not be deployed yet; it is tried again")),
+         Nothing("waiting", f"{B[:12]} could not be deployed yet; it is tried again", NOW + 5)),
         (TargetState("shop", A, retry=Retry(B, NOW), attempts=1, attempted=B), A, B, Reason.POLL, False,
          Deploy(B, 2, f"{B[:12]} could not be deployed before; tried again")),
         (TargetState("shop", A, retry=Retry(B, NOW + 5), attempts=1, attempted=B), A, B, Reason.START, False,
@@ -225,28 +225,34 @@ DEPLOYMENT = Deployment("d1", "shop", A, B, Reason.ROLLBACK, "asked for by ada: 
 def test_a_good_end_makes_the_revision_live() -> None:
     end = plan.ending_well(Deploy(B, 1, "x"), DEPLOYMENT)
     assert (end.outcome, end.condition, end.live) == (Outcome.DEPLOYED, Condition.SETTLED, B)
-    assert end.leaves is None
+    assert end.leaves == ()
     assert plan.ending_well(Restore(A, 1, "x"), DEPLOYMENT).outcome is Outcome.ROLLED_BACK
 
 
 def test_what_a_person_rolls_back_from_is_held() -> None:
-    end = plan.ending_well(RollBack(A, B, 1, "back to A"), DEPLOYMENT)
+    end = plan.ending_well(RollBack(A, (B, C), 1, "back to A"), DEPLOYMENT)
     assert (end.outcome, end.live) == (Outcome.DEPLOYED, A)
-    assert end.leaves == Hold(B, "rolled back, asked for by ada: back to A", "d1")
-    assert plan.ending_well(RollBack(A, A, 1, "again"), DEPLOYMENT).leaves is None
-    assert plan.ending_well(RollBack(A, None, 1, "first"), DEPLOYMENT).leaves is None
+    because = "rolled back, asked for by ada: back to A"
+    assert end.leaves == (Hold(B, because, "d1"), Hold(C, because, "d1"))
 
 
 @pytest.mark.parametrize(
     ("state", "head", "verdict"),
     [
-        (TargetState("shop", B), B, RollBack(A, B, 1, f"back to {A[:12]}")),
+        (TargetState("shop", B), B, RollBack(A, (B,), 1, f"back to {A[:12]}")),
+        (
+            TargetState("shop", B, retry=Retry(C, NOW)),
+            B,
+            RollBack(A, (B, C), 1, f"back to {A[:12]}"),
+        ),
+        (TargetState("shop", B, retry=Retry(A, NOW)), B, RollBack(A, (B,), 1, f"back to {A[:12]}")),
+        (TargetState("shop"), None, RollBack(A, (), 1, f"back to {A[:12]}")),
         (TargetState("shop", A), A, Nothing("up-to-date", f"{A[:12]} is live")),
-        (TargetState("shop", A), B, RollBack(A, A, 1, f"back to {A[:12]}")),
+        (TargetState("shop", A), B, RollBack(A, (), 1, f"back to {A[:12]}")),
         (
             TargetState("shop", A, condition=Condition.BROKEN),
             A,
-            RollBack(A, A, 1, f"back to {A[:12]}"),
+            RollBack(A, (), 1, f"back to {A[:12]}"),
         ),
     ],
 )

@@ -105,6 +105,23 @@ def test_what_a_dead_agent_had_begun_comes_before_every_wish(journal: Journal) -
     running(journal, test)
 
 
+def test_after_a_rollback_that_failed_there_is_a_look(journal: Journal) -> None:
+    """What was to be tried again by itself had its timer taken away."""
+
+    async def test(worker: Worker, syncs: Syncs) -> None:
+        for result, follows in (("rolled-back", True), ("deployed", False)):
+            worker.wish(SyncRequest("shop", Reason.ROLLBACK, actor="ada", goal="a" * 40))
+            (await syncs.asked.get())[1].set_result(Synced(result, "because", "d1"))
+            if follows:
+                request, answer, _ = await syncs.asked.get()
+                assert request == SyncRequest("shop", Reason.POLL)
+                answer.set_result(Synced("held", "because"))
+        await worker.drain()
+        assert syncs.asked.empty()
+
+    running(journal, test)
+
+
 def test_a_fault_in_taking_up_leaves_the_wishes(
     journal: Journal, capsys: pytest.CaptureFixture[str]
 ) -> None:
