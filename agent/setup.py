@@ -8,7 +8,8 @@ import re
 import secrets
 import socket
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,21 @@ from agent import logs, notifiers, sender
 from agent.cancel import Cancel
 from agent.config import Settings
 from agent.doctor import Finding, ok, wrong
-from agent.errors import AgentError, RemoteFailed
+from agent.errors import AgentError, ConfigError, RemoteFailed
 from agent.installation import SECRET
+from agent.kinds import Branch, Name, Repo, TreePath, WebUrl
 from agent.messages import trial
 from agent.model import Target
 from agent.notifier import hide, order
 from agent.notifiers import Undelivered
-from agent.places import SYSTEM_CONFIG
+from agent.places import SYSTEM_CONFIG, Places
+from agent.readers import readers
 from agent.remedies import remedy
 from agent.repository import list_branches
 from agent.words import many
 
 _CONFIG = """\
-# gitops-agent: {repo} ({branch}) is kept live at {path}.
+# gitops-agent: {repo_toml} ({branch}) is kept live at {path_toml}.
 # The project's agent.toml.example has every key.
 
 [server]
@@ -115,18 +118,21 @@ class Written:
     events: tuple[str, ...] = ("push",)
 
 
-def write(wish: Wish) -> Written:
+def write(wish: Wish, environ: Mapping[str, str]) -> Written:
     """Write the configuration, its secret and a first hook.
 
-    AgentError where a configuration is there already: it is never overwritten.
+    AgentError where a configuration is there already: it is never overwritten. ConfigError where
+    `check` would find faults in what is wished; nothing is written then.
     """
-    file = wish.file.absolute()
+    file, wish = wish.file.absolute(), _from_here(wish)
     folder = file.parent
     secret_file = SECRET if file == SYSTEM_CONFIG else folder / "webhook-secret"
     hook = folder / "deploy_hooks" / "announce"
     for one in (file, secret_file):
         if one.exists():
             raise AgentError(f"{one} is there already; move it away, or name another with --config")
+    if faults := list(_faults(wish, Places(file, {}, environ), environ)):
+        raise ConfigError(faults)
     secret = secrets.token_urlsafe(32)
     hook.parent.mkdir(parents=True, exist_ok=True)
     secret_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,6 +144,32 @@ def write(wish: Wish) -> Written:
     return Written(str(file), str(secret_file), str(hook), url, "application/json", secret)
 
 
+def _from_here(wish: Wish) -> Wish:
+    """With paths as the shell means them; those in agent.toml are from its own folder."""
+    repo, path = wish.repo, wish.path
+    if repo.startswith(("./", "../", "~")):
+        repo = os.path.normpath(Path(repo).expanduser().absolute())
+    if path:
+        path = os.path.normpath(Path(path).expanduser().absolute())
+    return replace(wish, repo=repo, path=path)
+
+
+def _faults(wish: Wish, places: Places, environ: Mapping[str, str]) -> Iterator[str]:
+    """What the readers of agent.toml say of each value, by its option."""
+    read = readers(places, environ)
+    given: tuple[tuple[str, Any, str | None], ...] = (
+        ("--repo", Repo, wish.repo), ("--branch", Branch, wish.branch),
+        ("--path", TreePath, wish.path), ("--target", Name, wish.target),
+        ("--url", WebUrl, wish.url),
+    )  # fmt: skip
+    for option, kind, value in given:
+        try:
+            if value is not None:
+                read[kind](value, kind)
+        except ValueError as error:
+            yield f"{option}: {error}"
+
+
 def form(written: Written) -> str:
     """What to tell the operator."""
     system = written.config == str(SYSTEM_CONFIG)
@@ -147,9 +179,7 @@ def form(written: Written) -> str:
 
 def _filled_in(wish: Wish, secret_file: Path) -> str:
     return _CONFIG.format(
-        repo=wish.repo,
         branch=wish.branch,
-        path=wish.path,
         name=wish.target,
         secret=(
             f"credential = {_toml(SECRET.name)}"

@@ -68,7 +68,7 @@ def init(
     name = target or setup.target_name(repo)
     if path is None:
         path = _ask("Folder for the tree", "--path", f"/srv/{name}")
-    written = setup.write(setup.Wish(file, repo, branch, path, name, url))
+    written = setup.write(setup.Wish(file, repo, branch, path, name, url), base.environ)
     base.print_json(written) if as_json else click.echo(setup.form(written), nl=False)
 
 

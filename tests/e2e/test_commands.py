@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,40 @@ def test_init_leaves_what_check_accepts(tmp_path: Path, upstream: Upstream) -> N
     assert again.returncode == 1
     assert "is there already" in again.stderr
     assert command("init", cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        ("--target", "my shop"),
+        ("--target", "A/B"),
+        ("--url", "deploy.example.org"),
+        ("--path", ""),
+        ("--path", "deploy_hooks/x"),
+        ("--branch", "refs/heads/main"),
+        ("--repo", "https://u:s3cret-token@example.org/x.git"),
+    ],
+    ids=" ".join,
+)
+def test_init_refuses_what_check_would_and_writes_nothing(
+    tmp_path: Path, wish: tuple[str, str]
+) -> None:
+    given = {"--repo": "/srv/git/shop.git", "--path": "srv", **dict([wish])}
+    done = command("init", *(word for pair in given.items() for word in pair), cwd=tmp_path)
+    assert done.returncode == 78
+    assert f"  {wish[0]}: " in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_takes_paths_from_where_it_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    paths = ("--repo", "./git/shop.git", "--path", "srv/shop")
+    done = command("init", *paths, "--config", "etc/agent.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shop = tomllib.loads((tmp_path / "etc" / "agent.toml").read_text())["targets"]["shop"]
+    assert shop["path"] == f"{tmp_path}/srv/shop"
+    assert shop["repo"] == f"{tmp_path}/git/shop.git"
 
 
 def test_the_control_socket_is_for_owner_and_group(live: Agent) -> None:
