@@ -195,7 +195,7 @@ def decide(
     if left_alone:
         return left_alone
     if state.condition is Condition.MOVING:
-        return Deploy(revision, attempt, "the deployment before was interrupted")
+        return Deploy(revision, attempt, "the deployment before was left half done")
     if state.condition is Condition.BROKEN:
         return Deploy(revision, attempt, "the target is broken, and this is another revision")
     if revision != state.live:

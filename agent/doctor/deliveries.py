@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from agent.doctor import Finding, note, ok, wrong
 from agent.figures import Missed
 from agent.forges.signature import Refusal
+from agent.model import Condition
 from agent.reports import State, Status, TargetReport
 from agent.tally import Refused
 from agent.words import ago, many, printable, short, span
@@ -116,6 +117,9 @@ def targets(found: Iterable[TargetReport], now: float) -> Iterator[Finding]:
                         f" `gitops-agent sync {one.name} --force`")  # fmt: skip
         elif one.standing is State.ERROR and one.look:
             yield wrong(about, printable(one.look.why), "see `remote` and `space`")
+        elif one.condition is Condition.MOVING and not one.syncing and one.last:
+            said = f"was left between two revisions: {printable(one.last.detail)}"
+            yield wrong(about, said, "it is gone on with by itself, as soon as that can be")
         elif one.held:
             said = f"{short(one.held)} is held: {printable(one.held_because or '')}"
             again = f"`gitops-agent sync {one.name} --force`"

@@ -107,6 +107,6 @@ def show_end(deployment: Report) -> None:
 _WHAT_NOW = {
     "rolled-back": "what was live before is live again; `gitops-agent status` says what follows",
     "failed": "nothing live has changed; `gitops-agent status` says what follows",
-    "broken": "what is live is neither revision: mend it, then `gitops-agent sync {name} --force`",
+    "broken": "what is live is neither revision; `gitops-agent status` says what to do",
     "interrupted": "the agent's next start goes on with it",
 }

@@ -339,6 +339,16 @@ def test_missed_pushes() -> None:
             Verdict.NOTE,
             "bbbbbbbbbb is tried again: check out: no room",
         ),
+        (
+            replace(
+                SHOP,
+                standing=State.RETRYING,
+                condition=Condition.MOVING,
+                last=Deployment("d", "shop", A, None, Reason.POLL, "w", 1, 1.0, detail="no room"),
+            ),
+            Verdict.WRONG,
+            "was left between two revisions: no room",
+        ),
         (replace(SHOP, look=LookReport("no-branch", "no branch main", 1.0)), Verdict.WRONG, "push"),
         (
             replace(

@@ -162,7 +162,7 @@ LIVE = TargetState("shop", live=A)
         (TargetState("shop", A, holds=(HELD,)), A, C, Reason.POLL, False, Deploy(C, 1, f"the branch is at {C[:12]}")),
         (TargetState("shop", A, holds=(HELD,)), A, A, Reason.POLL, False, Nothing("up-to-date", f"{A[:12]} is live")),
         (TargetState("shop", A, condition=Condition.MOVING, attempts=1, attempted=B), B, B, Reason.START, False,
-         Deploy(B, 2, "the deployment before was interrupted")),
+         Deploy(B, 2, "the deployment before was left half done")),
         (TargetState("shop", A, condition=Condition.MOVING, holds=(HELD,), attempts=1, attempted=B), B, B, Reason.START, False,
          Restore(A, 2, f"what is live was left between two revisions, and {B[:12]} is held: {HELD.because}")),
         (TargetState("shop", A, pause=PAUSED), A, B, Reason.PUSH, False, Nothing("paused", "shop was paused by ada: audit", NOW + 60)),
