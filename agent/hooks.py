@@ -49,7 +49,7 @@ class Command:
 
 
 def command(hook: Hook, situation: Situation) -> Command:
-    """`hook` in `situation` as argv, environment and folder (CONTRACT: Hooks)."""
+    """`hook` in `situation` as argv, environment and folder."""
     env = {
         "PATH": PATH,
         "HOME": situation.home,

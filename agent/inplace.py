@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import structlog
 
-from agent import room
+from agent import space
 from agent.cancel import Cancel
 from agent.disk import write_out
 from agent.errors import GitFailed
@@ -84,7 +84,7 @@ class InPlace:
         if saved:
             log.warning("tree.changed_by_hand", target=self._target.name, saved=str(saved))
         if before:
-            room.check(self.tree, before, revision)
+            space.check(self.tree, before, revision)
         self.moved = True
         try:
             (self._work.checkout if saved else self._work.move)(revision, cancel)

@@ -53,7 +53,7 @@ class Reason(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a deployment ended (CONTRACT: Outcomes)."""
+    """How a deployment ended."""
 
     DEPLOYED = "deployed"
     FAILED = "failed"
