@@ -15,11 +15,12 @@ import structlog
 
 from agent.mirror import Mirror
 from agent.releases import Releases
+from tests.agents import Agent
 from tests.bench.large import Large
 from tests.bench.settings import Effort
-from tests.bench.table import TOLD, Row, at_most, under
+from tests.bench.table import TOLD, Row, at_most, under, within
 from tests.house import House
-from tests.remotes import git
+from tests.remotes import Upstream, git
 
 _FILES = 50_000
 _KEEP = 2
@@ -70,9 +71,48 @@ def rows(root: Path, effort: Effort) -> Iterator[Row]:
     for name, spent in parts.items():
         yield Row.of(f"releases: of that, {name}", "ms", spent[warm], "all", ours[warm], TOLD)
     yield Row.of(
-        "releases: back to one that is there, to the command's end", "ms", switches,
+        f"releases: {files:,} files, back to one that is there", "ms", switches,
         "the aim", [50.0], under(50, "ms"),
     )  # fmt: skip
+    yield from commands(root, effort)
+
+
+def commands(root: Path, effort: Effort) -> Iterator[Row]:
+    """The same by what a person types, on a whole agent without hooks."""
+    upstream = Upstream(root / "small")
+    agent = Agent(root / "agent", upstream.url)
+    agent.configure(target='strategy = "releases"')
+    revisions = [upstream.commit({"f": "1"})]
+    agent.start()
+    agent.finished(revisions[0])
+    revisions.append(upstream.commit({"f": "2"}))
+    agent.push(revisions[1])
+    agent.finished(revisions[1])
+    asked, typed, nothing = [], [], []
+    with agent.client() as client:
+        for _ in range(effort.rounds):
+            began = time.perf_counter()
+            number = client.rollback("shop", "bench", revisions[0])
+            while client.result(number, 25.0)["result"] is None:
+                pass
+            asked.append((time.perf_counter() - began) * 1000)
+            typed.append(_typed(agent, "rollback", "shop", "--to", revisions[1]))
+            nothing.append(_typed(agent, "history", "shop"))
+    agent.stop()
+    yield Row.of(
+        "rollback, asked of the agent, to its end", "ms", asked, "the aim", [50.0], under(50, "ms")
+    )
+    yield Row.of(
+        "rollback, typed, to the command's end", "ms", typed, "a command that only asks",
+        nothing, within(50, "ms"),
+    )  # fmt: skip
+
+
+def _typed(agent: Agent, *arguments: str) -> float:
+    began = time.perf_counter()
+    done = agent.command(*arguments)
+    assert done.returncode == 0, done.stderr
+    return (time.perf_counter() - began) * 1000
 
 
 @contextmanager
