@@ -197,12 +197,20 @@ class Releases:
                 try:
                     self._link_one(inside, shared, entry)
                 except OSError as error:
-                    if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                        raise
-                    raise RevisionFault(
-                        f"shared {entry}: the repository has a link or a file on the way to it,"
-                        f" or {self._shared} has"
-                    ) from error
+                    raise self._not_shared(entry, error) from None
+
+    def _not_shared(self, entry: str, error: OSError) -> Exception:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            return RevisionFault(
+                f"shared {entry}: the repository has a link or a file on the way to it,"
+                f" or {self._shared} has"
+            )
+        if error.errno == errno.EXDEV:
+            return AgentError(
+                f"{self._shared / entry} would begin with what the repository has there, and is on"
+                " another disk: make it by hand"
+            )
+        return error
 
     def _link_one(self, inside: Inside, shared: Inside, entry: str) -> None:
         inner = os.fsencode(entry.rstrip("/"))

@@ -1,5 +1,7 @@
 """The releases strategy on real trees: whole syncs, real git, real hooks."""
 
+import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -84,6 +86,42 @@ def test_a_link_on_the_way_to_what_is_shared_is_a_fault_of_the_revision(
     hold = house.state().hold
     assert hold
     assert hold.revision == b
+
+
+def test_a_link_in_the_place_of_what_is_shared_is_replaced_and_not_followed(
+    house: House, upstream: Upstream, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    house.releases(shared=("uploads", ".env"))
+    upstream.commit({}, symlinks={"uploads": str(outside), ".env": "/etc/passwd"})
+    assert house.sync().result == "deployed"
+    current, shared = house.tree / "current", house.tree / "shared"
+    assert [one.name for one in outside.iterdir()] == ["precious"]
+    assert (list((shared / "uploads").iterdir()), (shared / ".env").read_text()) == ([], "")
+    for name in ("uploads", ".env"):
+        assert (current / name).resolve() == shared / name
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_what_is_shared_may_be_on_another_disk(house: House, upstream: Upstream) -> None:
+    shared = house.tree / "shared"
+    shared.mkdir(parents=True)
+    house.releases(shared=("uploads", "log/", ".env"))
+    upstream.commit({"uploads/first": "1"})
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        synced = house.sync()
+        assert synced.result == "failed"
+        assert f"{shared}/uploads would begin with what the repository has there" in synced.why
+        (shared / "uploads").mkdir()
+        assert house.sync(Reason.MANUAL, force=True).result == "deployed"
+        assert {one.name for one in shared.iterdir()} == {"uploads", "log", ".env"}
+    finally:
+        subprocess.run(["umount", "--lazy", shared], check=True)
 
 
 @pytest.mark.parametrize("how", ["a file", "a folder"])
