@@ -17,10 +17,18 @@ _LONGEST_ANSWER = 10.0
 _LONGEST_LOOK = 300.0
 
 
-class _Accepted(msgspec.Struct):
-    """A wish that was recorded."""
+class Accepted(msgspec.Struct):
+    """A wish that was recorded, and its number."""
 
     request: int
+    target: str
+
+
+class GoingBack(Accepted):
+    """A wish for an earlier revision, which it has found."""
+
+    goal: str
+    subject: str
 
 
 class Client:
@@ -46,6 +54,10 @@ class Client:
     def status(self) -> dict[str, Any]:
         return self._get("/v1/status", _OBJECT)
 
+    def target(self, name: str) -> dict[str, Any]:
+        """What `status` has of one target."""
+        return self._get(f"/v1/targets/{name}", _OBJECT)
+
     def history(self, target: str | None, limit: int) -> list[dict[str, Any]]:
         query = {"limit": limit, **({"target": target} if target else {})}
         return self._get("/v1/history", _OBJECTS, **query)
@@ -53,13 +65,13 @@ class Client:
     def deployment(self, name: str) -> dict[str, Any]:
         return self._get(f"/v1/deployments/{name}", _OBJECT)
 
-    def sync(self, target: str, actor: str, *, force: bool) -> int:
-        """Ask for a look; gives the request's number."""
-        return self._tell(target, "sync", _Accepted, actor=actor, force=force).request
+    def sync(self, target: str, actor: str, *, force: bool) -> Accepted:
+        """Ask for a look."""
+        return self._tell(target, "sync", Accepted, actor=actor, force=force)
 
-    def rollback(self, target: str, actor: str, to: str | None) -> int:
-        """Ask for an earlier revision; gives the request's number."""
-        return self._tell(target, "rollback", _Accepted, actor=actor, to=to).request
+    def rollback(self, target: str, actor: str, to: str | None) -> GoingBack:
+        """Ask for an earlier revision."""
+        return self._tell(target, "rollback", GoingBack, actor=actor, to=to)
 
     def pause(self, target: str, actor: str, seconds: float | None, reason: str) -> dict[str, Any]:
         return self._tell(target, "pause", _OBJECT, actor=actor, seconds=seconds, reason=reason)

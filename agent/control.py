@@ -21,9 +21,17 @@ from litestar.response import Response, Stream
 from agent import __version__, figures, reports, steering, transcript
 from agent.doctor import Finding
 from agent.errors import AgentError, JournalUnavailable, RemoteFailed, UnknownTarget
-from agent.model import LONGEST_PAUSE, Deployment, Difference, Look, Pause, SyncRequest
+from agent.model import (
+    LONGEST_PAUSE,
+    Deployment,
+    Difference,
+    Look,
+    Pause,
+    Revision,
+    SyncRequest,
+)
 from agent.records import RequestResult
-from agent.reports import Status
+from agent.reports import Status, TargetReport
 from agent.transcript import LogPiece
 
 _LONGEST_WAIT = 30.0
@@ -75,6 +83,16 @@ class SyncAccepted:
     target: str
 
 
+@dataclass(frozen=True, slots=True)
+class RollbackAccepted:
+    request: int
+    target: str
+    goal: Revision
+    """What is going to be live again."""
+    subject: str
+    """The first line of its commit message."""
+
+
 class Sources(reports.Sources, steering.Agent, Protocol):
     """What answers and is steered; the service is it."""
 
@@ -119,10 +137,11 @@ def _answers(sources: Sources, pid: int) -> list[HTTPRouteHandler]:
 
     @get("/v1/deployments/{name:str}/log")
     async def deployment_log(name: str, follow: bool = False) -> Stream:
-        """The output of its hooks, as JSON lines of LogPiece; followed until it ends."""
-        found = await _deployment(sources, name)
-        logs = sources.settings.state_dir / "logs"
-        pieces = transcript.follow(sources.journal, logs, found.id, to_its_end=follow)
+        """The output of its hooks, as JSON lines of LogPiece; followed until it ends.
+
+        Of a target the newest; followed, also what comes of each look until nothing more does.
+        """
+        pieces = await _pieces(sources, name, follow=follow)
         return Stream(_lines(pieces), media_type="application/x-ndjson")
 
     @get("/v1/looks")
@@ -139,15 +158,25 @@ def _answers(sources: Sources, pid: int) -> list[HTTPRouteHandler]:
         """What came of a sync that was asked for; `wait` seconds for it at most."""
         return await _request(sources, number, min(wait, _LONGEST_WAIT))
 
+    return [
+        status, history, deployment, deployment_log, looks, request,
+        *_of_one_target(sources), _doctor_route(sources, pid), metrics_route(sources),
+    ]  # fmt: skip
+
+
+def _of_one_target(sources: Sources) -> list[HTTPRouteHandler]:
+    @get("/v1/targets/{name:str}")
+    async def target(name: str) -> TargetReport:
+        """What status has of one target."""
+        steering.check_target(sources, name)
+        return (await reports.targets(sources, [name]))[0]
+
     @get("/v1/targets/{name:str}/diff")
     async def diff(name: str) -> Difference:
         """What a sync would bring: commits and files. Changes nothing."""
         return await steering.compare(sources, name)
 
-    return [
-        status, history, deployment, deployment_log, looks, request, diff,
-        _doctor_route(sources, pid), metrics_route(sources),
-    ]  # fmt: skip
+    return [target, diff]
 
 
 def _orders(sources: Sources) -> list[HTTPRouteHandler]:
@@ -156,12 +185,14 @@ def _orders(sources: Sources) -> list[HTTPRouteHandler]:
     @post("/v1/targets/{name:str}/sync", status_code=202)
     async def sync(name: str, data: SyncAsk) -> SyncAccepted:
         """Have a target looked at now."""
-        return _accepted(await steering.sync(sources, name, data.actor, force=data.force))
+        wish = await steering.sync(sources, name, data.actor, force=data.force)
+        return SyncAccepted(_number(wish), name)
 
     @post("/v1/targets/{name:str}/rollback", status_code=202)
-    async def rollback(name: str, data: RollbackAsk) -> SyncAccepted:
+    async def rollback(name: str, data: RollbackAsk) -> RollbackAccepted:
         """Have an earlier revision live again; what it leaves is held."""
-        return _accepted(await steering.roll_back(sources, name, data.actor, data.to))
+        wish, goal = await steering.roll_back(sources, name, data.actor, data.to)
+        return RollbackAccepted(_number(wish), name, goal.revision, goal.subject)
 
     @post("/v1/targets/{name:str}/pause", status_code=200)
     async def pause(name: str, data: PauseAsk) -> Pause:
@@ -233,9 +264,9 @@ def status_of(error: AgentError) -> int:
     return statuses.get(type(error), 409)
 
 
-def _accepted(request: SyncRequest) -> SyncAccepted:
+def _number(request: SyncRequest) -> int:
     assert request.id is not None
-    return SyncAccepted(request.id, request.target)
+    return request.id
 
 
 async def _deployment(sources: Sources, name: str) -> Deployment:
@@ -251,6 +282,17 @@ async def _deployment(sources: Sources, name: str) -> Deployment:
             " lists them"
         )
     return found
+
+
+async def _pieces(sources: Sources, name: str, *, follow: bool) -> AsyncIterator[LogPiece]:
+    logs = sources.settings.state_dir / "logs"
+    box = sources.worker.mailbox(name) if name in sources.settings.targets else None
+    if follow and box and box.running:
+        return transcript.follow_target(sources.journal, logs, name, box)
+    found = await _deployment(sources, name)
+    if follow and box:
+        return transcript.follow_target(sources.journal, logs, name, box)
+    return transcript.follow(sources.journal, logs, found.id, to_its_end=follow)
 
 
 async def _request(sources: Sources, number: int, wait: float) -> RequestResult:

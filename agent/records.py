@@ -5,6 +5,7 @@ journal's own thread.
 """
 
 import math
+import re
 import sqlite3
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -18,8 +19,9 @@ from agent.rows import sound, steps, to_deployment, to_look, to_request, to_stat
 
 T = TypeVar("T")
 
-_SHORTEST = 4
-"""Digits that tell a revision, as with git itself; an empty shell variable tells none."""
+_SHORTEST = 7
+"""Digits that tell a revision, as git itself shows them; an empty shell variable tells none."""
+_BEGINNING = re.compile(r"[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,13 @@ class RequestResult:
     result: str | None
     why: str | None
     deployment: str | None
+
+
+class Goal(NamedTuple):
+    """What a rollback brings back."""
+
+    revision: Revision
+    subject: str
 
 
 class Ran(NamedTuple):
@@ -80,18 +89,16 @@ class Records:
 
         return self.submit(work)
 
-    def goal_of_rollback(self, target: str, to: str | None) -> "Future[Revision]":
+    def goal_of_rollback(self, target: str, to: str | None) -> "Future[Goal]":
         """The revision that a rollback brings back: `to`, which may be the beginning of one, or
         the last good one before what is live. AgentError where there is none.
         """
 
-        def work(db: sqlite3.Connection) -> Revision:
-            if to is not None:
-                return _deployed_once(db, target, to)
-            good = _last_good(db, target)
-            if good is None:
+        def work(db: sqlite3.Connection) -> Goal:
+            found = _last_good(db, target) if to is None else _deployed_once(db, target, to)
+            if found is None:
                 raise AgentError(f"{target} has no earlier good revision to go back to")
-            return good
+            return Goal(found, _described(db, target, found)[0])
 
         return self.submit(work)
 
@@ -108,15 +115,7 @@ class Records:
 
     def described(self, target: str, revision: Revision) -> tuple[str, str]:
         """The subject and author of a revision that was deployed before; empty if it is unknown."""
-
-        def work(db: sqlite3.Connection) -> tuple[str, str]:
-            row = db.execute(
-                "SELECT subject, author FROM good WHERE target = ? AND revision = ? LIMIT 1",
-                (target, revision),
-            ).fetchone()
-            return tuple(row) if row else ("", "")
-
-        return self._db.do(work)
+        return self._db.do(lambda db: _described(db, target, revision))
 
     def looks(self, target: str | None, limit: int) -> "Future[list[Look]]":
         """The newest looks that led to nothing, newest first."""
@@ -259,13 +258,25 @@ def _last_good(db: sqlite3.Connection, target: str) -> Revision | None:
     return row["revision"] if row else None
 
 
+def _described(db: sqlite3.Connection, target: str, revision: Revision) -> tuple[str, str]:
+    row = db.execute(
+        "SELECT subject, author FROM good WHERE target = ? AND revision = ? LIMIT 1",
+        (target, revision),
+    ).fetchone()
+    return tuple(row) if row else ("", "")
+
+
 def _deployed_once(db: sqlite3.Connection, target: str, beginning: str) -> Revision:
+    if len(beginning) < _SHORTEST and _BEGINNING.fullmatch(beginning):
+        raise AgentError(
+            f"{beginning!r} is too short to tell a revision; give at least {_SHORTEST} characters"
+        )
     rows = db.execute(
         "SELECT DISTINCT revision FROM good WHERE target = ? AND substr(revision, 1, ?) = ?"
         " LIMIT 2",
         (target, len(beginning), beginning),
     ).fetchall()
-    if len(rows) == 1 and len(beginning) >= _SHORTEST:
+    if len(rows) == 1:
         return str(rows[0]["revision"])
     if rows:
         raise AgentError(f"{beginning!r} could be several revisions; give more of it")

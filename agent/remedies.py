@@ -58,9 +58,19 @@ def remedy(words: str, name: str) -> str:
     return _OTHERWISE
 
 
-def after_look(why: str, name: str) -> str:
-    """What to do about a look at target `name` that could not be finished, and said `why`.
+_AFTER = {
+    "held": "push a newer revision, or `gitops-agent sync {name} --force` to try it again",
+    "paused": "`gitops-agent resume {name}` ends that; what is pushed meanwhile goes out then",
+    "waiting": "`gitops-agent sync {name}` tries it at once",
+    "no-branch": "push one, or change `branch`; `gitops-agent check` says which there are",
+}
 
-    Nothing where that was no remote's doing.
+
+def after_look(result: str, why: str, name: str) -> str:
+    """What to do about a look at target `name` that came to `result` and said `why`.
+
+    Nothing where there is nothing to do, or an error was no remote's doing.
     """
-    return remedy(why, name) if why.startswith("the remote ") else ""
+    if result == "error":
+        return remedy(why, name) if why.startswith("the remote ") else ""
+    return _AFTER.get(result, "").format(name=name)

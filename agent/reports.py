@@ -6,7 +6,7 @@ UTC.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -174,10 +174,10 @@ async def status(sources: Sources, pid: int) -> Status:
     )  # fmt: skip
 
 
-async def targets(sources: Sources) -> list[TargetReport]:
-    """Every target, now. JournalUnavailable where the journal cannot be read."""
+async def targets(sources: Sources, some: Iterable[str] | None = None) -> list[TargetReport]:
+    """Every target, or some, now. JournalUnavailable where the journal cannot be read."""
     settings, journal = sources.settings, sources.journal
-    names = tuple(settings.targets)
+    names = tuple(settings.targets if some is None else some)
     states, last, pushes, subjects = await asyncio.gather(
         asyncio.wrap_future(journal.states(names)),
         asyncio.wrap_future(journal.last(names)),
@@ -187,10 +187,10 @@ async def targets(sources: Sources) -> list[TargetReport]:
     polls, now = sources.next_polls(), time.time()
     return [
         _target(
-            target, sources.worker.mailbox(name), states[name], last.get(name), pushes.get(name),
-            subjects.get(name, ""), now + polls[name] if name in polls else None,
+            settings.targets[name], sources.worker.mailbox(name), states[name], last.get(name),
+            pushes.get(name), subjects.get(name, ""), now + polls[name] if name in polls else None,
         )
-        for name, target in settings.targets.items()
+        for name in names
     ]  # fmt: skip
 
 

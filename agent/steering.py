@@ -13,6 +13,7 @@ from agent.errors import AgentError, UnknownTarget
 from agent.journal import Journal
 from agent.model import Difference, Pause, Reason, SyncRequest
 from agent.reconciler import Reconciler
+from agent.records import Goal
 from agent.worker import Worker
 
 
@@ -41,11 +42,14 @@ async def sync(agent: Agent, target: str, actor: str, *, force: bool) -> SyncReq
     return await _wish(agent, SyncRequest(target, Reason.MANUAL, force=force, actor=actor))
 
 
-async def roll_back(agent: Agent, target: str, actor: str, to: str | None) -> SyncRequest:
+async def roll_back(
+    agent: Agent, target: str, actor: str, to: str | None
+) -> tuple[SyncRequest, Goal]:
     """Have an earlier revision live again: `to`, or the last good one before what is live."""
     check_target(agent, target)
     goal = await asyncio.wrap_future(agent.journal.goal_of_rollback(target, to))
-    return await _wish(agent, SyncRequest(target, Reason.ROLLBACK, actor=actor, goal=goal))
+    wish = SyncRequest(target, Reason.ROLLBACK, actor=actor, goal=goal.revision)
+    return await _wish(agent, wish), goal
 
 
 async def _wish(agent: Agent, wish: SyncRequest) -> SyncRequest:

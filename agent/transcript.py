@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.journal import Journal
 from agent.model import Deployment, Step
+from agent.worker import Mailbox
 
 _FOLLOW_EVERY = 0.1
 _CHUNK = 65536
@@ -25,14 +26,29 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """A look at a target that led to no deployment: what it came to, and why."""
+
+    target: str
+    result: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class LogPiece:
-    """A line of a followed log: a step that begins, output, a step's end or the deployment's."""
+    """A line of a followed log: a step that begins, output, a step's end or the deployment's.
+
+    Of a followed target also that it is being looked at, and that nothing came of that.
+    """
 
     at: Place
     """Where the piece ends; who goes on from there misses nothing."""
     step: Step | None = None
     text: str | None = None
     end: Deployment | None = None
+    waits: str | None = None
+    """The target of which a look is waited for."""
+    left: LeftAlone | None = None
 
 
 def log_file(logs: Path, deployment: str, step: Step) -> Path:
@@ -63,6 +79,43 @@ async def follow(
             yield LogPiece(reader.at, end=one)
             return
         await asyncio.sleep(_FOLLOW_EVERY)
+
+
+async def follow_target(
+    journal: Journal, logs: Path, target: str, box: Mailbox
+) -> AsyncIterator[LogPiece]:
+    """What runs on a target, and what comes of each look that is under way or asked for.
+
+    Where nothing is, its newest deployment. At the end what its last look came to, if nothing.
+    """
+    looking, known = box.running is not None, await _newest(journal, target)
+    before = known.id if looking and known and known.ended_at is not None else None
+    shown, waits = before, False
+    while True:
+        looking, known = box.running is not None, await _newest(journal, target)
+        if known and known.id != shown:
+            async for piece in follow(journal, logs, known.id, to_its_end=True):
+                yield piece
+            shown, waits = known.id, False
+        elif not looking:
+            break
+        else:
+            if not waits:
+                yield LogPiece(Place(), waits=target)
+            waits = True
+            await asyncio.sleep(_FOLLOW_EVERY)
+    last = box.last
+    if last and last.deployment is None:
+        yield LogPiece(Place(), left=LeftAlone(target, last.result, last.why))
+    elif known and shown == before:
+        # It ended as it was asked for: only what follows a deployment was still going on.
+        async for piece in follow(journal, logs, known.id, to_its_end=True):
+            yield piece
+
+
+async def _newest(journal: Journal, target: str) -> Deployment | None:
+    found = await asyncio.wrap_future(journal.history(target, 1))
+    return found[0] if found else None
 
 
 class _Reader:

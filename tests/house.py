@@ -144,7 +144,7 @@ class House:
 
     def roll_back(self, to: str | None = None) -> Synced:
         """A person's rollback, as `steering` asks for it."""
-        goal = self.journal.goal_of_rollback("shop", to).result()
+        goal = self.journal.goal_of_rollback("shop", to).result().revision
         return self.sync(Reason.ROLLBACK, actor="ada", goal=goal)
 
     def compare(self) -> Difference:

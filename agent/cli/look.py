@@ -76,7 +76,10 @@ def diff(config_file: str | None, target: str, *, as_json: bool) -> None:
 @click.argument("name", metavar="[TARGET|ID]", required=False, shell_complete=base.targets)
 @click.option("-f", "--follow", is_flag=True, help="Follow it to its end.")
 def logs(config_file: str | None, name: str | None, *, follow: bool, as_json: bool) -> None:
-    """A deployment's hook output: a target's newest, one by id, or the newest of all."""
+    """A deployment's hook output: a target's newest, one by id, or the newest of all.
+
+    Followed, a target's goes on until nothing runs there and no look is waited for.
+    """
     with base.client(config_file) as client:
         if name is None:
             newest = client.history(None, 1)
@@ -88,5 +91,5 @@ def logs(config_file: str | None, name: str | None, *, follow: bool, as_json: bo
             if as_json:
                 for piece in pieces:
                     click.echo(msgspec.json.encode(piece))
-            elif end := terminal.show_pieces(pieces):
-                terminal.show_end(end)
+            else:
+                terminal.show_pieces(pieces)

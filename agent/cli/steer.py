@@ -11,10 +11,9 @@ import msgspec
 from agent import terminal
 from agent.cli import base
 from agent.errors import AgentError, Exit
-from agent.words import printable
 
 if TYPE_CHECKING:
-    from agent.client import Client
+    from agent.client import Accepted, Client
 
 _BRIEFLY, _AT_LENGTH = 0.2, 25.0
 
@@ -28,8 +27,13 @@ _BRIEFLY, _AT_LENGTH = 0.2, 25.0
 def sync(config_file: str | None, target: str, *, wait: bool, force: bool, as_json: bool) -> None:
     """Deploy now what the branch says."""
     with base.client(config_file) as client:
-        number = client.sync(target, _actor(), force=force)
-        _see_through(client, target, number, wait=wait, as_json=as_json)
+        asked = client.sync(target, _actor(), force=force)
+        if wait:
+            _see_through(client, asked, quiet=as_json)
+        elif as_json:
+            base.print_json(asked)
+        else:
+            terminal.show_asked(client.target(target), force=force)
 
 
 @click.command()
@@ -43,8 +47,15 @@ def rollback(
 ) -> None:
     """Have an earlier revision live again; the one it leaves is held."""
     with base.client(config_file) as client:
-        number = client.rollback(target, _actor(), to)
-        _see_through(client, target, number, wait=wait, as_json=as_json)
+        asked = client.rollback(target, _actor(), to)
+        if not as_json:
+            terminal.show_goal(target, asked.goal, asked.subject)
+        if wait:
+            _see_through(client, asked, quiet=as_json)
+        elif as_json:
+            base.print_json(asked)
+        else:
+            click.echo(f"`gitops-agent logs -f {target}` follows it")
 
 
 @click.command()
@@ -59,9 +70,9 @@ def pause(
     """Let nothing go out by itself; pushes meanwhile are remembered."""
     seconds = _seconds(duration)
     with base.client(config_file) as client:
+        before = client.target(target)["paused"]
         answer = client.pause(target, _actor(), seconds, reason)
-    said = f"{target} is paused; `gitops-agent resume {target}` ends that"
-    base.print_json(answer) if as_json else click.echo(said)
+    base.print_json(answer) if as_json else terminal.show_pause(target, answer, before)
 
 
 def _seconds(duration: str | None) -> float | None:
@@ -107,16 +118,11 @@ def cancel(config_file: str | None, target: str, *, as_json: bool) -> None:
     base.print_json({"target": target}) if as_json else click.echo(said)
 
 
-def _see_through(client: "Client", target: str, number: int, *, wait: bool, as_json: bool) -> None:
-    """Say what was asked for, or show it to its end; exit 1 if it does not go well."""
-    if not wait:
-        answer = {"request": number, "target": target}
-        asked = f"{target} is looked at now; `gitops-agent logs -f {target}` follows it"
-        base.print_json(answer) if as_json else click.echo(asked)
-        return
-    with base.following(target):
-        result = _wait(client, number, quiet=as_json)
-    if as_json:
+def _see_through(client: "Client", asked: "Accepted", *, quiet: bool) -> None:
+    """Show what was asked for to its end, where `quiet` in JSON; exit 1 if it does not go well."""
+    with base.following(asked.target):
+        result = _wait(client, asked.request, quiet=quiet)
+    if quiet:
         base.print_json(result)
     if result["result"] not in ("deployed", "up-to-date"):
         raise click.exceptions.Exit(Exit.FAILED)
@@ -136,13 +142,11 @@ def _wait(client: "Client", number: int, *, quiet: bool) -> dict[str, Any]:
         while result["result"] is None and result["deployment"] is None:
             result = client.result(number, _BRIEFLY)
     if result["deployment"] and not quiet:
-        end = terminal.show_pieces(client.log(result["deployment"], follow=True))
-        if end:
-            terminal.show_end(end)
+        terminal.show_pieces(client.log(result["deployment"], follow=True))
     while result["result"] is None:
         result = client.result(number, _AT_LENGTH)
     if not result["deployment"] and not quiet:
-        click.echo(f"{result['target']}: {result['result']}: {printable(result['why'])}")
+        terminal.show_left(result)
     return result
 
 

@@ -233,7 +233,10 @@ def _troubles(report: TargetReport, now: float) -> Iterable[Trouble]:
             f"{short(report.retry)} is tried again in {when}: {why}", "Sync tries it at once."
         )
     if report.look and report.look.result in ("error", "no-branch"):
-        advice = after_look(report.look.why, report.name) or "it is tried again by itself"
+        advice = (
+            after_look(report.look.result, report.look.why, report.name)
+            or "it is tried again by itself"
+        )
         yield Trouble(printable(report.look.why), f"{advice[0].upper()}{advice[1:]}.")
 
 

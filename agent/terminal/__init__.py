@@ -8,8 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agent.terminal.follow import show_end, show_pieces
-    from agent.terminal.overview import show_status
+    from agent.terminal.follow import show_pieces
+    from agent.terminal.overview import (
+        show_asked,
+        show_goal,
+        show_left,
+        show_pause,
+        show_status,
+    )
     from agent.terminal.screen import progress
     from agent.terminal.story import (
         show_checked,
@@ -22,19 +28,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "progress",
+    "show_asked",
     "show_checked",
     "show_difference",
-    "show_end",
     "show_findings",
+    "show_goal",
     "show_history",
+    "show_left",
     "show_looks",
+    "show_pause",
     "show_pieces",
     "show_status",
     "watch",
 ]
 _ROOMS = {
-    "follow": ("show_end", "show_pieces"),
-    "overview": ("show_status",),
+    "follow": ("show_pieces",),
+    "overview": ("show_asked", "show_goal", "show_left", "show_pause", "show_status"),
     "screen": ("progress",),
     "story": ("show_checked", "show_difference", "show_findings", "show_history", "show_looks"),
     "watch": ("watch",),

@@ -1,5 +1,6 @@
 """A deployment's log as it comes: each step, what its hook prints, and a clear end."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,14 +12,15 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.escapes import Harmless
+from agent.terminal.overview import show_left
 from agent.terminal.screen import STYLES, console, say
 from agent.words import printable, short, span
 
 Report = Mapping[str, Any]
 
 
-def show_pieces(pieces: Iterator[Report]) -> Report | None:
-    """Print a log as it comes; gives the deployment at its end.
+def show_pieces(pieces: Iterator[Report]) -> None:
+    """Print a log as it comes, and how it ended.
 
     On a terminal a last line says what runs and for how long, and is gone when all is over.
     """
@@ -30,9 +32,11 @@ def show_pieces(pieces: Iterator[Report]) -> Report | None:
             elif piece["text"]:
                 shown.text(piece["text"])
             elif piece["end"]:
-                end: Report = piece["end"]
-                return end
-    return None
+                shown.end(piece["end"])
+            elif piece["waits"]:
+                shown.waits(piece["waits"])
+            elif piece["left"]:
+                show_left(piece["left"], shown.out)
 
 
 class _Shown:
@@ -41,6 +45,7 @@ class _Shown:
     def __init__(self, out: Console) -> None:
         self.out = out
         self._running: Report | None = None
+        self._waits = ""
         self._line = ""
         self._harmless = Harmless()
         self._colours = AnsiDecoder()
@@ -56,7 +61,7 @@ class _Shown:
 
     def _now(self) -> Text:
         if self._running is None:
-            return Text("")
+            return Text(self._waits, "dim")
         took = span(time.time() - self._running["started_at"])
         return Text(f"{self._running['stage']}: {printable(self._running['name'])}, {took}", "dim")
 
@@ -71,13 +76,23 @@ class _Shown:
             say(self.out, f"    {result} ({took})", style)
         else:
             self._running, self._harmless, self._colours = step, Harmless(), AnsiDecoder()
+            self._waits = ""
             heading = f"--> {step['stage']}: {printable(step['name'])}"
             say(self.out, heading, "bold")
+
+    def waits(self, target: str) -> None:
+        """What is going to be shown is not there yet."""
+        self._waits = f"waiting for the look at {target}"
+        if not self.out.is_terminal:
+            sys.stderr.write(f"{self._waits}\n")
 
     def text(self, text: str) -> None:
         *lines, self._line = (self._line + self._harmless.feed(text)).split("\n")
         for line in lines:
             self._print(line)
+
+    def end(self, deployment: Report) -> None:
+        _show_end(self.out, deployment)
 
     def _finish_line(self) -> None:
         """What a hook printed last may have no line's end."""
@@ -89,9 +104,8 @@ class _Shown:
         self.out.print(self._colours.decode_line(line), soft_wrap=True)
 
 
-def show_end(deployment: Report) -> None:
-    """What a deployment came to, in a line; where it did not go well, what to do."""
-    out, one = console(), deployment
+def _show_end(out: Console, one: Report) -> None:
+    """What a deployment came to, in a line; what follows, and what to do."""
     outcome = one["outcome"] or "running"
     line = Text().append(f"{one['target']} {short(one['revision'])} ", "bold")
     line.append(outcome, f"bold {STYLES.get(outcome, 'cyan')}")
@@ -100,8 +114,17 @@ def show_end(deployment: Report) -> None:
     if one["detail"]:
         line.append(f": {printable(one['detail'])}")
     say(out, line)
+    if left := _leaves(one):
+        again = f"`gitops-agent sync {one['target']} --force` deploys the branch's end all the same"
+        say(out, f"  {short(left)} is held until a newer revision comes; {again}", "dim")
     if outcome in _WHAT_NOW:
         say(out, f"  {_WHAT_NOW[outcome].format(name=one['target'])}", "dim")
+
+
+def _leaves(one: Report) -> str:
+    """The revision that a person's rollback has left, and so holds."""
+    back = one["reason"] == "rollback" and one["outcome"] == "deployed"
+    return one["previous"] or "" if back and one["previous"] != one["revision"] else ""
 
 
 _WHAT_NOW = {

@@ -6,14 +6,16 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agents import Agent
-from tests.remotes import Upstream
+from tests.agents import PATIENCE, Agent
+from tests.remotes import HttpRemote, Upstream
 
 
 @pytest.fixture
@@ -160,6 +162,49 @@ def test_logs_follow_a_deployment_to_its_end(agent: Agent, upstream: Upstream) -
     assert "after\n" in rest
     assert "deployed" in rest
     assert follower.returncode == 0
+
+
+def followed(agent: Agent, go: threading.Event) -> str:
+    """What `logs -f` says of a sync, once the remote may answer it."""
+    assert "gitops-agent logs -f shop" in agent.command("sync", "shop").stdout
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", "logs", "-f", "shop", "--config", str(agent.config)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as follower:  # fmt: skip
+        assert follower.stdout
+        assert follower.stderr
+        assert follower.stderr.readline() == "waiting for the look at shop\n"
+        go.set()
+        said = follower.stdout.read()
+    assert follower.returncode == 0
+    return said
+
+
+def test_logs_follow_what_comes_of_a_sync_however_long_its_look_takes(
+    agent: Agent, upstream: Upstream, http_remote: HttpRemote
+) -> None:
+    go = threading.Event()
+    agent.repo = http_remote.url()
+    agent.hook("announce", 'echo "live at $DEPLOY_REVISION"')
+    agent.configure('[[targets.shop.hooks]]\nrun = ["announce"]\n')
+    first = upstream.commit({"a": "1"})
+    agent.start()
+    agent.finished(first)
+    http_remote.spoil = lambda _, content: content if go.wait(PATIENCE) else b""
+
+    second = upstream.commit({"a": "2"})
+    said = followed(agent, go)
+    assert f"live at {second}\n" in said
+    assert f"live at {first}\n" not in said
+    ends = rf"^shop {second[:10]} deployed in [\d.]+ s\n\Z"
+    assert re.search(ends, said, re.MULTILINE)
+
+    go.clear()
+    nothing = f"shop: up-to-date: {second[:12]} is live\n"
+    assert followed(agent, go) == nothing
+    said = agent.command("logs", "-f", "shop").stdout
+    assert f"live at {second}\n" in said
+    assert said.endswith(nothing)
 
 
 def test_sync_wait_shows_it_to_its_end(live: Agent, upstream: Upstream) -> None:

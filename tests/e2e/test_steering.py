@@ -1,6 +1,7 @@
 """What a person does by hand, as it is typed, on a whole agent with releases."""
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -38,11 +39,23 @@ def test_a_rollback_is_shown_to_its_end_and_holds(shop: Agent, upstream: Upstrea
     left = live(shop)
     done = shop.command("rollback", "shop")
     assert done.returncode == 0, done.stderr
-    assert "deployed" in done.stdout
+    goal, *_, end, hold = done.stdout.splitlines()
+    assert goal == f"shop goes back to {live(shop)[:10]} (first)"
+    assert "deployed" in end
+    assert hold.startswith(f"  {left[:10]} is held until a newer revision comes; ")
     assert (shop.tree / "current" / "f").read_text() == "1"
     status = shop.command("status").stdout
     assert f"{left[:10]} is held: rolled back, asked for by" in status
     assert shop.push(left).json()["status"] == "queued"
+    asked = shop.command("sync", "shop")
+    keeps = f"shop: only a newer revision goes out: {left[:10]} is held: rolled back, asked for by"
+    assert asked.stdout.startswith(keeps)
+    todo = "  push a newer revision, or `gitops-agent sync shop --force` to try it again\n"
+    assert asked.stdout.endswith(todo)
+    assert asked.returncode == 0
+    waited = shop.command("sync", "shop", "--wait")
+    assert waited.stdout.startswith(f"shop: nothing is deployed: {left[:12]} is held: rolled back")
+    assert waited.stdout.endswith(todo)
     again = shop.command("sync", "shop", "--wait", "--json")
     assert again.returncode == 1
     assert json.loads(again.stdout)["result"] == "held"
@@ -52,19 +65,25 @@ def test_a_rollback_is_shown_to_its_end_and_holds(shop: Agent, upstream: Upstrea
     newest = json.loads(shop.command("history", "shop", "--json").stdout)[0]
     assert (newest["reason"], newest["outcome"]) == ("rollback", "deployed")
     assert shop.command("rollback", "shop").returncode == 1
-    assert shop.command("rollback", "shop", "--to", left[:12], "--json").returncode == 0
+    done = shop.command("rollback", "shop", "--to", left[:7], "--json")
+    assert json.loads(done.stdout)["result"] == "deployed"
     assert live(shop) == left
+    done = shop.command("rollback", "shop", "--to", left, "--no-wait")
+    assert done.stdout.splitlines() == [
+        f"shop goes back to {left[:10]} (second)", "`gitops-agent logs -f shop` follows it",
+    ]  # fmt: skip
     assert shop.command("sync", "shop", "--wait").returncode == 0
     report = json.loads(shop.command("status", "--json").stdout)["targets"][0]
     assert (report["state"], report["held"]) == ("up-to-date", None)
 
 
-@pytest.mark.parametrize("to", ["ffffffff", "HEAD", "../../etc", ""])
+@pytest.mark.parametrize("to", ["ffffffff", "HEAD", "../../etc", "2", ""])
 def test_a_goal_that_was_never_deployed_touches_nothing(shop: Agent, to: str) -> None:
     before = live(shop)
     done = shop.command("rollback", "shop", "--to", to)
     assert done.returncode == 1
-    says = "could be several revisions" if to == "" else "was never deployed to shop"
+    short = "is too short to tell a revision; give at least 7 characters\n"
+    says = short if len(to) < 2 else "was never deployed to shop"
     assert done.stderr.startswith(f"gitops-agent: {to!r} {says}")
     assert json.loads(shop.command("status", "--json").stdout)["healthy"]
     assert live(shop) == before
@@ -72,7 +91,18 @@ def test_a_goal_that_was_never_deployed_touches_nothing(shop: Agent, to: str) ->
 
 
 def test_a_pause_outlives_a_restart_and_what_came_goes_out(shop: Agent, upstream: Upstream) -> None:
-    assert shop.command("pause", "shop", "--for", "2h", "--reason", "audit").returncode == 0
+    paused = shop.command("pause", "shop")
+    assert paused.stdout == (
+        "shop is paused until somebody resumes it; `gitops-agent resume shop` ends that\n"
+    )
+    paused = shop.command("pause", "shop", "--for", "2h", "--reason", "audit")
+    assert paused.returncode == 0
+    assert re.search(
+        r"^shop is paused until [\d: -]{19}: audit; `git.*\n  it was paused by", paused.stdout
+    )
+    asked = shop.command("sync", "shop")
+    assert asked.stdout.startswith("shop: nothing goes out: paused by ")
+    assert "  `gitops-agent resume shop` ends that" in asked.stdout
     before = live(shop)
     upstream.commit({"f": "3"})
     newest = upstream.commit({"f": "4"})

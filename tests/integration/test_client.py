@@ -1,5 +1,6 @@
 """The commands' side of the control socket: what else may be behind it, and how that is told."""
 
+import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -76,9 +77,10 @@ def test_an_agent_of_another_version_is_said_to_be_one(
 
 
 def test_what_is_of_the_shape_is_read() -> None:
-    with answering(b'{"request": 7, "of a later version": true}') as client:
-        assert client.sync("shop", "ada", force=True) == 7
-        assert client.rollback("shop", "ada", "abc") == 7
+    accepted = {"request": 7, "target": "shop", "goal": "abc", "subject": "", "later": True}
+    with answering(json.dumps(accepted).encode()) as client:
+        assert client.sync("shop", "ada", force=True).request == 7
+        assert client.rollback("shop", "ada", "abc").goal == "abc"
     with answering(b"") as client:
         client.cancel("shop", "ada")
 

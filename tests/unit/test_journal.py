@@ -68,8 +68,8 @@ def test_letters_become_requests_and_how_far_was_read(tmp_path: Path) -> None:
 
 
 def test_a_goal_that_is_none_says_nothing_about_the_disk(journal: Journal) -> None:
-    with pytest.raises(AgentError, match="^'ffff' was never deployed to shop") as error:
-        journal.goal_of_rollback("shop", "ffff").result()
+    with pytest.raises(AgentError, match="^'fffffff' was never deployed to shop") as error:
+        journal.goal_of_rollback("shop", "fffffff").result()
     assert not isinstance(error.value, JournalUnavailable)
     assert journal.healthy()
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.attempt import Synced
 from agent.journal import Journal
 from agent.model import Condition, Deployment, Outcome, Reason, SyncRequest
 from agent.plan import Ending
-from agent.transcript import LogPiece, Place, follow, log_file, printed
+from agent.transcript import LogPiece, Place, follow, follow_target, log_file, printed
+from agent.worker import Mailbox
 
 ONE = Deployment("d1", "shop", "b" * 40, None, Reason.PUSH, "why", 1, 1.0)
 
@@ -43,6 +45,9 @@ class Scene:
     def follow(self, after: Place | None = None) -> AsyncIterator[LogPiece]:
         return follow(self.journal, self.logs, "d1", to_its_end=True, after=after)
 
+    def follow_target(self, box: Mailbox) -> AsyncIterator[LogPiece]:
+        return follow_target(self.journal, self.logs, "shop", box)
+
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
@@ -52,6 +57,10 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def said(piece: LogPiece) -> str:
+    if piece.waits:
+        return f"waiting for {piece.waits}"
+    if piece.left:
+        return f"{piece.left.target}: {piece.left.why}"
     if piece.step:
         return f"step {piece.step.n}"
     return piece.text if piece.text is not None else "the end"
@@ -103,6 +112,50 @@ def test_a_follower_that_comes_back_misses_nothing_and_hears_nothing_twice(scene
         assert middle == ["zwölf\n", *whole[2:]]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("last", "rest"),
+    [
+        (Synced("deployed", "", "d1"), ["step 1", "step 1", "the end"]),
+        (Synced("held", "it is held"), ["shop: it is held"]),
+        (None, ["step 1", "step 1", "the end"]),
+    ],
+)
+def test_what_follows_a_deployment_or_a_look_is_waited_for(
+    scene: Scene, last: Synced | None, rest: list[str]
+) -> None:
+    """Whether the newest deployment came of the look shows when nothing goes on any more."""
+    scene.begin(1, "first")
+    scene.end(1)
+    scene.finish()
+
+    async def told() -> list[str]:
+        box = Mailbox(running=asyncio.current_task())
+        async with aclosing(scene.follow_target(box)) as pieces:  # type: ignore[type-var]
+            found = [said(await anext(pieces))]
+            box.running, box.last = None, last
+            return found + await everything(pieces)
+
+    assert asyncio.run(told()) == ["waiting for shop", *rest]
+
+
+def test_a_deployment_that_runs_is_told_and_then_what_comes_after_it(scene: Scene) -> None:
+    scene.begin(1, "first")
+
+    async def told() -> list[str]:
+        box = Mailbox(running=asyncio.current_task())
+        async with aclosing(scene.follow_target(box)) as pieces:  # type: ignore[type-var]
+            found = [said(await anext(pieces))]
+            scene.end(1)
+            scene.finish()
+            found += [said(await anext(pieces)) for _ in range(3)]
+            box.running, box.last = None, Synced("up-to-date", "it is live")
+            return found + await everything(pieces)
+
+    assert asyncio.run(told()) == [
+        "step 1", "step 1", "the end", "waiting for shop", "shop: it is live",
+    ]  # fmt: skip
 
 
 def test_half_a_character_at_the_very_end_is_told_too(scene: Scene) -> None:
