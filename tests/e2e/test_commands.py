@@ -98,7 +98,7 @@ def test_in_a_pipe_a_line_is_a_line_and_nothing_is_cut(agent: Agent, upstream: U
 
 
 def test_what_is_tried_again_says_what_had_failed(agent: Agent, upstream: Upstream) -> None:
-    agent.tree.parent.write_text("a file, where the folder of trees should be")
+    agent.tree = Path("/proc/shop")  # Where no folder can be made, by nobody.
     agent.configure()
     first = upstream.commit({"a": "1"})
     agent.start()
