@@ -92,7 +92,7 @@ def commands(root: Path, effort: Effort) -> Iterator[Row]:
     with agent.client() as client:
         for _ in range(effort.rounds):
             began = time.perf_counter()
-            number = client.rollback("shop", "bench", revisions[0])
+            number = client.rollback("shop", "bench", revisions[0]).request
             while client.result(number, 25.0)["result"] is None:
                 pass
             asked.append((time.perf_counter() - began) * 1000)

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import tomllib
-import threading
 from pathlib import Path
 from typing import Any
 

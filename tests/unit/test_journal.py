@@ -86,7 +86,7 @@ def test_what_is_live_and_what_was_good_before_are_never_forgotten(journal: Jour
         journal.end(one.id, float(n))
     assert journal.forget(100.0) == ["d0"]
     assert journal.last_good("shop") == revisions[1]
-    assert journal.goal_of_rollback("shop", revisions[2]).result() == revisions[2]
+    assert journal.goal_of_rollback("shop", revisions[2]).result().revision == revisions[2]
 
 
 def test_letters_are_not_read_where_their_requests_cannot_be_written(journal: Journal) -> None:
