@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-from agent import health, hooks, plan
+from agent import health, hooks, plan, submodules
 from agent.cancel import Cancel
 from agent.errors import (
     AgentError,
@@ -280,9 +280,13 @@ class Attempt:
         name = f"{'stage' if self._trees.atomic else 'check out'} {revision[:12]}"
         if self._steps.has_passed(self._steps.taken + 1):
             self._trees.take_up(revision, self._steps.has(_switching(revision)))
-        return self._tree_step(
-            name, lambda: self._trees.prepare(revision, self._deployment.id, self._cancel)
-        )
+        return self._tree_step(name, lambda: self._made(revision))
+
+    def _made(self, revision: Revision) -> str:
+        """Have the tree made; gives how, and what is missing in it."""
+        how = self._trees.prepare(revision, self._deployment.id, self._cancel)
+        empty = submodules.empty(self._trees.tree)
+        return "; ".join(filter(None, (how, submodules.NOT_FETCHED if empty else "")))
 
     def _switch(self, revision: Revision) -> Failure | None:
         def work() -> str:

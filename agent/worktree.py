@@ -184,7 +184,7 @@ class WorkTree:
     def save_patch(self, to: Path) -> None:
         """What was changed by hand, staged or not, as a patch against the checked-out revision."""
         form = ["--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames"]
-        self._run(["diff", *form, f"--output={to}", "HEAD", "--"])
+        self._run(["diff", *form, "--ignore-submodules=all", f"--output={to}", "HEAD", "--"])
 
     def changes(self, old: Revision | None, new: Revision) -> dict[str, str]:
         """The paths in which `old` and `new` differ, each with git's letter for how.

@@ -65,6 +65,7 @@ def _outside(settings: Settings) -> Iterator[Finding]:
     yield from host.folders(settings)
     yield from host.space(settings)
     for target in targets:
+        yield from host.contents(target)
         yield from host.hooks(target)
     with ThreadPoolExecutor(_AT_ONCE, "doctor") as threads:
         for found in threads.map(_all, map(remotes.reach, sharing.values())):

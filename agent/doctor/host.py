@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from agent import submodules
 from agent.config import Settings
 from agent.doctor import Finding, note, ok, wrong
 from agent.model import Hook, Target
@@ -22,6 +23,7 @@ from agent.programs import fault_of
 _TRIED_GIT = (2, 39)
 _MOST_SKEW = 30.0
 _PATIENCE = 10.0
+_FEW = 5
 _GIB, _MIB = 2**30, 2**20
 
 
@@ -29,6 +31,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     """What of this can be known before the agent has ever run; for `check`."""
     yield from folders(settings)
     for target in settings.targets.values():
+        yield from contents(target)
         yield from hooks(target)
 
 
@@ -148,6 +151,14 @@ def _room(path: Path) -> Finding:
     if free < _GIB or inodes < 0.05:
         return note("space", said, todo)
     return ok("space", said)
+
+
+def contents(target: Target) -> Iterator[Finding]:
+    """Whether what is live has all that its repository means it to have."""
+    empty = submodules.empty(target.live)
+    if empty:
+        said = f"submodules stay empty, for none is fetched: {', '.join(empty[:_FEW])}"
+        yield note(f"tree {target.name}", said, "a build hook can: deploy_hooks/README.md")
 
 
 # ---- hooks --------------------------------------------------------------------------------------

@@ -314,6 +314,20 @@ def test_check_looks_at_hooks_and_paths_as_doctor_does(agent: Agent, upstream: U
     assert agent.command("check").returncode == 0, "a note is no fault"
 
 
+def test_submodules_are_told_in_the_first_step_and_by_check(
+    agent: Agent, upstream: Upstream
+) -> None:
+    upstream.commit({".gitmodules": '[submodule "m"]\n\tpath = m\n\turl = ../m.git\n'})
+    tip = upstream.point_submodule("m", "1" * 40)
+    agent.configure()
+    agent.start()
+    assert agent.finished(tip)["outcome"] == "deployed"
+    assert re.search(r"^    ok; submodules are not fetched", agent.command("logs").stdout, re.M)
+    done = agent.command("check")
+    assert done.returncode == 0
+    assert "note   tree shop: submodules stay empty, for none is fetched: m" in done.stdout
+
+
 def test_init_leaves_what_check_accepts(tmp_path: Path, upstream: Upstream) -> None:
     upstream.commit({"a": "1"})
     arguments = [

@@ -36,6 +36,20 @@ def test_tracked_changes_are_saved_and_named(house: House) -> None:
     assert (house.tree / "a").read_text() == "by hand\n"
 
 
+def test_a_submodule_filled_by_a_hook_with_a_git_of_its_own_is_not_looked_into(
+    house: House,
+) -> None:
+    house.track()
+    house.upstream.commit({"a": "1"})
+    house.upstream.point_submodule("m", "1" * 40)
+    house.sync()
+    (house.tree / "m" / ".git").write_text("gitdir: ../.git/modules/gone\n")
+    (house.tree / "a").write_text("by hand")
+    house.upstream.commit({"a": "2"})
+    assert house.sync().result == "deployed"
+    assert "+by hand" in (house.saved() / "changes.patch").read_text()
+
+
 def test_untracked_things_in_the_way_are_copied_and_others_left(house: House) -> None:
     house.track()
     house.upstream.commit({"a": "1", ".gitignore": "*.log\n"})
