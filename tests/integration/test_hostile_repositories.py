@@ -115,17 +115,6 @@ def test_a_person_s_lock_is_waited_for_and_a_dead_one_removed(house: House) -> N
     assert house.clean()
 
 
-def test_stale_locks_in_the_mirror_are_cleared(house: House) -> None:
-    house.track()
-    house.upstream.commit({"a": "1"})
-    house.sync()
-    (mirror,) = (house.state_dir / "mirrors").iterdir()
-    (mirror / "shallow.lock").touch()
-    (mirror / "refs" / "heads" / "main.lock").touch()
-    house.upstream.commit({"a": "2"})
-    assert house.sync().result == "deployed"
-
-
 AUTHOR = b"author Ada <ada@example.org> 1700000000 +0000\n"
 
 

@@ -211,12 +211,16 @@ def test_a_spoilt_pack_is_git_s_to_fetch(
 def test_a_lock_that_a_killed_git_has_left_is_in_nobody_s_way(
     house: House, upstream: Upstream
 ) -> None:
-    upstream.commit({"a": "1"})
+    a = upstream.commit({"a": "1"})
     house.look()
     (kept,) = (house.mirror.path / "refs" / "tracked").iterdir()
-    kept.with_name(f"{kept.name}.lock").touch()
+    lock = kept.with_name(f"{kept.name}.lock")
+    lock.touch()
     b = upstream.commit({"a": "2"})
-    assert house.look() == (b, TAKEN)
+    assert house.mirror.take(pack(upstream, f"{b}\n^{a}\n", "--revs", "--thin"), {MAIN: b})
+    lock.touch()
+    c = upstream.commit({"a": "3"})
+    assert house.mirror.fetch([MAIN]) == {MAIN: c}
 
 
 def test_what_is_doubted_is_fetched_by_git(house: House, upstream: Upstream) -> None:

@@ -23,7 +23,8 @@ def ask(source: Source) -> Tips | None:
     async def once() -> Tips | None:
         asker = Asker()
         try:
-            return await asker.tips(source, [MAIN])
+            async with asyncio.timeout(30):
+                return await asker.tips(source, [MAIN])
         finally:
             await asker.close()
 
