@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agent import submodules
+from agent import repository, submodules
 from agent.config import Settings
 from agent.doctor import Finding, note, ok, wrong
-from agent.model import Hook, Target
+from agent.errors import GitFailed
+from agent.model import Hook, Strategy, Target
 from agent.plan import repository_identity
 from agent.programs import fault_of
 
@@ -31,6 +32,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     """What of this can be known before the agent has ever run; for `check`."""
     yield from folders(settings)
     for target in settings.targets.values():
+        yield from _taken_over(target, settings.state_dir / "saved" / target.name)
         yield from contents(target)
         yield from hooks(target)
 
@@ -151,6 +153,43 @@ def _room(path: Path) -> Finding:
     if free < _GIB or inodes < 0.05:
         return note("space", said, todo)
     return ok("space", said)
+
+
+def _taken_over(target: Target, saved: Path) -> Iterator[Finding]:
+    """What becomes of a folder that was there before the agent, and has something in it."""
+    about, path = f"path {target.name}", target.path
+    if target.strategy is Strategy.RELEASES or not _has_files(path):
+        return
+    if not (path / ".git").exists():
+        said = f"{path} has files already: those that the repository has too are saved to {saved}"
+        yield note(about, f"{said} and replaced, if they differ; others stay")
+    elif origin := _other_origin(target):
+        said = f"{path} is a clone of {origin}: its tracked files make room for those of"
+        yield note(about, f"{said} {target.repo}; what it has committed stays on its branches")
+
+
+def _has_files(path: Path) -> bool:
+    with suppress(OSError):
+        return any(path.iterdir())
+    return False
+
+
+def _other_origin(target: Target) -> str | None:
+    """Where a person's clone in the target's path comes from, if not from its repository.
+
+    Without what credentials somebody has put into that URL.
+    """
+    git_dir = target.path / ".git"
+    try:
+        if not (git_dir / "HEAD").read_text().startswith("ref:"):
+            # The agent's own trees have none; this one it has taken over already.
+            return None
+        get = ["config", "--file", str(git_dir / "config"), "--get", "remote.origin.url"]
+        origin = repository.git(get, cwd=target.path).strip()
+    except (OSError, GitFailed):
+        return None
+    same = repository_identity(origin) == repository_identity(target.repo)
+    return None if same else re.sub(r"//[^/@]*@", "//", origin)
 
 
 def contents(target: Target) -> Iterator[Finding]:

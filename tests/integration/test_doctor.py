@@ -32,7 +32,7 @@ from agent.model import (
 )
 from agent.reports import LookReport, State, Status, TargetReport, WebhookReport
 from agent.tally import Refused
-from tests.remotes import HttpRemote, SshRemote, Upstream, free_port
+from tests.remotes import HttpRemote, SshRemote, Upstream, free_port, git
 
 A = "a" * 40
 
@@ -226,6 +226,35 @@ def test_a_hook_in_the_tree_may_be_of_another_revision(tmp_path: Path) -> None:
     (tmp_path / "build").write_text("#!/bin/sh\n")
     (tmp_path / "build").chmod(0o755)
     assert one(host.hooks(target("/x", tmp_path, hooks=(hook,)))).verdict is Verdict.OK
+
+
+def test_what_is_in_a_path_before_the_agent(tmp_path: Path, upstream: Upstream) -> None:
+    def said(strategy: Strategy = Strategy.IN_PLACE) -> list[str]:
+        shop = replace(target(upstream.url, tmp_path / "srv"), strategy=strategy)
+        found = host.check(settings(tmp_path, shop))
+        return [one.says for one in found if one.about == "path shop" and one.verdict == "note"]
+
+    upstream.commit({"a": "1"})
+    (tmp_path / "srv").mkdir()
+    assert said() == []
+    (tmp_path / "srv" / "a").write_text("mine")
+    (files,) = said()
+    assert f"has files already: those that the repository has too are saved to {tmp_path}" in files
+    assert said(Strategy.RELEASES) == []
+    (tmp_path / "srv" / "a").unlink()
+    git("clone", "--quiet", upstream.url, str(tmp_path / "srv"), cwd=tmp_path)
+    assert said() == []
+    git(
+        "remote",
+        "set-url",
+        "origin",
+        "https://u:secret@example.org/other.git",
+        cwd=tmp_path / "srv",
+    )
+    (clone,) = said()
+    assert "is a clone of https://example.org/other.git" in clone
+    git("checkout", "--quiet", "--detach", cwd=tmp_path / "srv")
+    assert said() == [], "the agent has it already"
 
 
 def test_room_is_told_of_each_file_system_once(tmp_path: Path) -> None:
