@@ -273,13 +273,16 @@ async def _deployment(sources: Sources, name: str) -> Deployment:
     if name in sources.settings.targets:
         newest = await asyncio.wrap_future(sources.journal.history(name, 1))
         if not newest:
-            raise NotFoundException(f"target {name} has had no deployment yet")
+            raise NotFoundException(
+                f"{name} has had no deployment yet; `gitops-agent status` says why"
+            )
         name = newest[0].id
     found = await asyncio.wrap_future(sources.journal.deployment(name))
     if found is None:
+        known = ", ".join(sorted(sources.settings.targets)) or "none"
         raise NotFoundException(
-            f"no one deployment's id is, begins or ends with {name}; `gitops-agent history`"
-            " lists them"
+            f"there is no target and no deployment {name}; targets: {known};"
+            " `gitops-agent history` lists the deployments"
         )
     return found
 

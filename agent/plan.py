@@ -27,6 +27,7 @@ from agent.model import (
     TargetState,
     Tracked,
 )
+from agent.words import no_branch
 
 # ---- which targets a push is for ------------------------------------------------------------
 
@@ -184,7 +185,7 @@ def decide(
     """
     revision = tip
     if revision is None:
-        return Nothing("no-branch", f"the remote shows no branch {target.branch}; is it empty?")
+        return Nothing("no-branch", no_branch(target.repo, target.branch))
     attempt = state.attempts + 1 if state.attempted == revision else 1
     if request.force:
         return Deploy(revision, attempt, "forced")

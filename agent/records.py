@@ -202,7 +202,10 @@ class Records:
         return self.submit(work)
 
     def deployment(self, name: str) -> "Future[Deployment | None]":
-        """The deployment with this id, or the one whose id begins or ends so, with its steps."""
+        """The deployment with this id, or the one whose id begins or ends so, with its steps.
+
+        AgentError where there are several.
+        """
 
         def work(db: sqlite3.Connection) -> Deployment | None:
             rows = db.execute("SELECT * FROM deployments WHERE id = ?", (name,)).fetchall()
@@ -212,8 +215,8 @@ class Records:
                     " LIMIT 2",
                     (len(name), name, len(name), name),
                 ).fetchall()
-            if len(rows) != 1:
-                return None
+            if len(rows) > 1:
+                raise AgentError(f"several deployments' ids begin or end with {name}")
             found = next(sound(db, "deployments", rows, to_deployment), None)
             return replace(found, steps=steps(db, found.id)) if found else None
 

@@ -6,6 +6,8 @@ For `send-push` and `doctor`; nothing here is on a real delivery's way.
 import hashlib
 import hmac
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
@@ -19,6 +21,24 @@ def way_to(bind: str) -> tuple[httpx.HTTPTransport, str]:
     host, _, port = bind.rpartition(":")
     here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - read, not bound
     return httpx.HTTPTransport(), f"http://{here}:{port}"
+
+
+def told(status: int, body: Mapping[str, Any], target: str) -> str:
+    """What a listener's answer to a push of `target` means, and what to type."""
+    if status == 202:
+        names = ", ".join(body["targets"])
+        return f"202 {body['status']} for {names}; `gitops-agent logs -f {target}` follows it"
+    said = body.get("reason") or body.get("error") or body.get("status")
+    return f"{status} {said}{_MEANING.get(status, '')}"
+
+
+_RELOAD = "`systemctl reload gitops-agent` (SIGHUP); `gitops-agent doctor` looks at all of it"
+_MEANING = {
+    200: f": the agent has other targets in mind than its file has: {_RELOAD}",
+    401: f": the agent has another secret in mind than its file names: {_RELOAD}",
+    404: f": the agent has no such webhook in mind, but its file has: {_RELOAD}",
+    503: ": it could not be written down; `gitops-agent status` says why, and the poll deploys it",
+}
 
 
 def signed(webhook: Webhook, event: str, body: bytes, sender: str) -> dict[str, str]:

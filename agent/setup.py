@@ -31,7 +31,7 @@ from agent.places import SYSTEM_CONFIG, Places
 from agent.readers import readers
 from agent.remedies import remedy
 from agent.repository import list_branches
-from agent.words import many
+from agent.words import many, no_branch
 
 _CONFIG = """\
 # gitops-agent: {repo_toml} ({branch}) is kept live at {path_toml}.
@@ -213,13 +213,14 @@ def reach(target: Target) -> Finding:
     """Whether the target's branch can be read, how long that took, and what to do if not."""
     started = time.monotonic()
     try:
-        tip = list_branches(target.source).get(target.ref)
+        branches = list_branches(target.source)
     except RemoteFailed as error:
         return wrong(target.name, f"{target.repo}: {error}", remedy(str(error), target.name))
     took = time.monotonic() - started
+    tip = branches.get(target.ref)
     if tip is None:
-        return wrong(target.name, f"{target.repo} has no branch {target.branch}",
-                     "push one, or change `branch`")  # fmt: skip
+        said = no_branch(target.repo, target.branch, branches)
+        return wrong(target.name, said, "push one, or change `branch`")
     hooks = many(len(target.hooks), "hook")
     says = f"{target.branch} is at {tip[:12]} ({took:.1f} s), {hooks}, goes to {target.path}"
     return ok(target.name, says)
@@ -235,9 +236,11 @@ def send_push(
     webhook = next((one for one in settings.webhooks.values() if one.provider == "github"), None)
     if webhook is None:
         raise AgentError("the configuration has no [webhooks.github] to send a push to")
-    revision = revision or list_branches(target.source).get(target.ref)
     if revision is None:
-        raise AgentError(f"{target.repo} has no branch {target.branch}")
+        branches = list_branches(target.source)
+        if target.ref not in branches:
+            raise AgentError(no_branch(target.repo, target.branch, branches))
+        revision = branches[target.ref]
     body = _push_body(target, revision, now)
     headers = sender.signed(webhook, "push", body, "GitHub-Hookshot/gitops-agent")
     transport, base = sender.way_to(settings.bind)

@@ -5,9 +5,11 @@ For the terminal, the page and notices alike. Pure.
 
 import os
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 _LONGEST_LINE = 500
+_NAMED = 5
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 
 
@@ -53,6 +55,17 @@ def many(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
+
+
+def no_branch(repo: str, branch: str, there: Iterable[str] | None = None) -> str:
+    """That a remote has no such branch, and which it has; None where that is not known."""
+    said = f"{without_credentials(repo)} has no branch {branch}"
+    if there is None:
+        return said
+    names = [printable(ref.removeprefix("refs/heads/")) for ref in there]
+    more = ", …" if len(names) > _NAMED else ""
+    has = f"; it has: {', '.join(names[:_NAMED])}{more}"
+    return said + (has if names else ", and no other")
 
 
 def ago(at: float | None, now: float) -> str:

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from agent import terminal
 from agent.cli import base
@@ -150,20 +149,30 @@ def _wait(client: "Client", number: int, *, quiet: bool) -> dict[str, Any]:
     return result
 
 
+def _whole(_: click.Context, __: click.Parameter, revision: str | None) -> str | None:
+    from agent.model import REVISION
+
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise click.BadParameter("must be a whole commit id, 40 or 64 lower-case hex digits")
+    return revision
+
+
 @click.command("send-push")
 @base.with_config
 @base.with_json
 @base.with_target
-@click.option("--revision", help="The revision to announce; default: what the remote shows.")
+@click.option(
+    "--revision", callback=_whole, help="The revision to announce; default: what the remote shows."
+)
 def send_push(config_file: str | None, target: str, revision: str | None, *, as_json: bool) -> None:
     """Send a signed push delivery to one's own agent, as GitHub would."""
     settings = base.load(config_file)
-    from agent import setup
+    from agent import sender, setup
 
     if target not in settings.targets:
         raise AgentError(f"there is no target {target}; there are: {', '.join(settings.targets)}")
     answer = setup.send_push(settings, settings.targets[target], revision, time.time())
-    said = f"{answer['status']} {msgspec.json.encode(answer['body']).decode()}"
+    said = sender.told(answer["status"], answer["body"], target)
     base.print_json(answer) if as_json else click.echo(said)
     if answer["status"] not in (200, 202):
         raise click.exceptions.Exit(Exit.FAILED)

@@ -9,6 +9,7 @@ from agent.doctor import Finding, note, ok, wrong
 from agent.figures import Missed
 from agent.forges.signature import Refusal
 from agent.model import Condition
+from agent.remedies import after_look
 from agent.reports import State, Status, TargetReport
 from agent.tally import Refused
 from agent.words import ago, many, printable, short, span
@@ -16,23 +17,23 @@ from agent.words import ago, many, printable, short, span
 # Why a signature was not right, and what to do (GitHub: Settings > Webhooks > Edit).
 _REFUSALS = {
     Refusal.UNSIGNED: (
-        "had no signature: no secret is set at the forge, or it was not the forge that sent them",
+        "without a signature: no secret is set at the forge, or a stranger sends",
         "enter the secret in the webhook's form at the forge",
     ),
     Refusal.SHA1_ONLY: (
-        "had only a SHA-1 signature, or a proxy dropped X-Hub-Signature-256",
+        "with a SHA-1 signature only, or a proxy dropped X-Hub-Signature-256",
         "have the proxy pass X-Hub-Signature-256 on; GitHub Enterprise before 3.0 has no other",
     ),
     Refusal.MALFORMED: (
-        "had a signature that is none",
+        "with a signature that is none",
         "see what is between the forge and here; a forge signs with sha256=<64 hex digits>",
     ),
     Refusal.ENCODED: (
-        "were compressed on their way, which breaks the signature",
+        "compressed on the way, which breaks the signature",
         "switch compression of requests off in the proxy",
     ),
     Refusal.MISMATCH: (
-        "were signed with another secret, or a proxy changed the body",
+        "signed with another secret, or a proxy changed the body",
         "enter the secret anew at the forge; `doctor --url https://HOST` tries the proxy",
     ),
 }
@@ -128,7 +129,8 @@ def targets(found: Iterable[TargetReport], now: float) -> Iterator[Finding]:
             said = f"{short(one.retry)} is tried again: {printable(one.retry_because or '')}"
             yield note(about, said, f"see `gitops-agent logs {one.name}`")
         elif one.look and one.look.result == "no-branch":
-            yield wrong(about, printable(one.look.why), "push the branch, or change `branch`")
+            todo = after_look(one.look.result, one.look.why, one.name)
+            yield wrong(about, printable(one.look.why), todo)
         else:
             yield ok(about, f"{one.standing}, {short(one.live)}")
 

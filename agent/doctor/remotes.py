@@ -11,6 +11,7 @@ from agent.errors import AgentError, Stopped
 from agent.model import Source, Target
 from agent.remedies import remedy
 from agent.repository import list_branches
+from agent.words import no_branch
 
 _PATIENCE = 25.0
 _SLOW = 5.0
@@ -39,7 +40,7 @@ def reach(targets: list[Target]) -> Iterator[Finding]:
         yield ok(about, f"{first.repo} answers in {took:.2f} s")
     for target in targets:
         if target.ref not in branches:
-            said = f"{target.repo} has no branch {target.branch}"
+            said = no_branch(target.repo, target.branch, branches)
             yield wrong(f"branch {target.name}", said, "push one, or change `branch`")
 
 

@@ -85,7 +85,8 @@ def show_difference(difference: Mapping[str, Any]) -> None:
     """What a sync would bring, commits first; `git show REVISION` has the rest."""
     out, one = console(), difference
     say(out, f"{one['target']}: live {short(one['live'])}, the branch is at {short(one['tip'])}")
-    say(out, f"a sync now: {printable(one['would'])}", "bold")
+    does = "do " if one["would"].startswith("nothing") else ""
+    say(out, f"`gitops-agent sync {one['target']}` would {does}{printable(one['would'])}", "bold")
     for commits, mark, style in ((one["commits"], "+", "green"), (one["taken_away"], "-", "red")):
         for commit in commits:
             who = printable(commit["author"])

@@ -136,7 +136,10 @@ def test_logs_of_a_target_of_an_id_and_of_the_newest(live: Agent) -> None:
     assert re.search(rf"^shop {one['revision'][:10]} deployed in [\d.]+ s\n\Z", output, re.M)
     unknown = live.command("logs", "19990101")
     assert unknown.returncode == 1
-    assert "gitops-agent history" in unknown.stderr
+    assert unknown.stderr == (
+        "gitops-agent: there is no target and no deployment 19990101; targets: shop;"
+        " `gitops-agent history` lists the deployments\n"
+    )
 
 
 def test_logs_follow_a_deployment_to_its_end(agent: Agent, upstream: Upstream) -> None:
@@ -241,6 +244,14 @@ def test_send_push_is_a_real_delivery(live: Agent, upstream: Upstream) -> None:
     assert answer["status"] == 202
     assert live.finished(b)["delivery"] == answer["body"]["delivery"]
     assert live.command("send-push", "nobody").returncode == 1
+    assert live.command("send-push", "shop", "--revision", "main").returncode == 2
+    said = "202 queued for shop; `gitops-agent logs -f shop` follows it\n"
+    assert live.command("send-push", "shop").stdout == said
+    (live.root / "secret").write_text("another secret than the agent has")
+    done = live.command("send-push", "shop")
+    assert done.returncode == 1
+    means = "401 unauthorized: the agent has another secret in mind than its file names: `systemctl"
+    assert done.stdout.startswith(means)
     status = json.loads(live.command("status", "--json").stdout)
     assert status["targets"][0]["last_webhook"]
 
@@ -289,7 +300,7 @@ def test_check_reaches_every_remote(agent: Agent, upstream: Upstream) -> None:
     assert done.returncode == 1
     assert f"ok     shop: main is at {a[:12]}" in done.stdout
     assert "wrong  gone: /no/such/repository: the remote could not be read" in done.stdout
-    assert "has no branch nope" in done.stdout
+    assert f"{upstream.url} has no branch nope; it has: main\n" in done.stdout
     found = json.loads(agent.command("check", "--json").stdout)
     assert [one["ok"] for one in found["targets"]] == [True, False, False]
     assert (

@@ -118,7 +118,7 @@ def test_a_branch_that_vanishes_and_comes_back(house: House) -> None:
     synced = house.sync(Reason.POLL)
     assert (synced.result, synced.why) == (
         "no-branch",
-        "the remote shows no branch main; is it empty?",
+        f"{house.upstream.url} has no branch main",
     )
     assert house.git("rev-parse", "HEAD") == a
     house.upstream.push("main")
@@ -520,7 +520,7 @@ def test_what_a_sync_would_bring(house: House, upstream: Upstream) -> None:
     assert (unknown.taken_away, unknown.files) == ((), ("A f", "A new", "A other"))
     upstream.delete_branch("main")
     gone = house.compare()
-    assert gone.would == "nothing: the remote shows no branch main; is it empty?"
+    assert gone.would == f"nothing: {house.upstream.url} has no branch main"
     assert (gone.commits, gone.files) == ((), ())
     assert house.newest().revision not in (b, c, d), "a comparison deploys nothing"
 

@@ -332,3 +332,12 @@ def test_what_the_live_revision_says_of_itself(journal: Journal) -> None:
 def test_a_folder_that_cannot_be_is_said_in_words() -> None:
     with pytest.raises(JournalUnavailable, match=r"/proc/nope/journal\.db cannot be opened"):
         Journal(Path("/proc/nope"))
+
+
+def test_an_id_that_could_be_several_is_no_id(journal: Journal) -> None:
+    for name in ("20261126-120000-aaaaaa", "20261126-130000-bbbbbb"):
+        journal.begin(deployment(name), POLL, clears_holds=True)
+    assert journal.deployment("bbbbbb").result().id == "20261126-130000-bbbbbb"  # type: ignore[union-attr]
+    assert journal.deployment("1999").result() is None
+    with pytest.raises(AgentError, match="^several deployments' ids begin or end with 20261126$"):
+        journal.deployment("20261126").result()

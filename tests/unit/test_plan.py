@@ -156,7 +156,7 @@ LIVE = TargetState("shop", live=A)
         (LIVE, A, A, Reason.MANUAL, True, Deploy(A, 1, "forced")),
         (LIVE, B, A, Reason.POLL, False, Deploy(A, 1, f"the tree was found at {B[:12]}")),
         (LIVE, None, A, Reason.POLL, False, Deploy(A, 1, "the tree was found at nothing")),
-        (LIVE, A, None, Reason.POLL, False, Nothing("no-branch", "the remote shows no branch main; is it empty?")),
+        (LIVE, A, None, Reason.POLL, False, Nothing("no-branch", "https://github.com/acme/shop.git has no branch main")),
         (TargetState("shop", A, holds=(HELD,)), A, B, Reason.PUSH, False, Nothing("held", f"{B[:12]} is held: {HELD.because}")),
         (TargetState("shop", A, holds=(HELD,), attempts=1, attempted=B), A, B, Reason.MANUAL, True, Deploy(B, 2, "forced")),
         (TargetState("shop", A, holds=(HELD,)), A, C, Reason.POLL, False, Deploy(C, 1, f"the branch is at {C[:12]}")),

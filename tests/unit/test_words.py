@@ -19,6 +19,16 @@ def test_never_and_ago() -> None:
     assert words.ago(0.0, 60.0) == "60 s ago"
 
 
+def test_which_branches_there_are_instead() -> None:
+    said = "https://host/shop.git has no branch main"
+    assert words.no_branch("https://ada:secret@host/shop.git", "main") == said
+    refs = [f"refs/heads/b{n}" for n in range(6)]
+    assert words.no_branch("https://host/shop.git", "main", ()) == f"{said}, and no other"
+    assert words.no_branch("https://host/shop.git", "main", refs[:1]) == f"{said}; it has: b0"
+    all_of_them = f"{said}; it has: b0, b1, b2, b3, b4, …"
+    assert words.no_branch("https://host/shop.git", "main", refs) == all_of_them
+
+
 def test_what_could_steer_a_terminal_is_shown_as_a_blot() -> None:
     assert words.printable("a\x1b[31mb\x07\u202ec") == "a�[31mb��c"
     assert words.printable("Grüße, 世界") == "Grüße, 世界"
