@@ -18,6 +18,7 @@ from agent.places import (
     SYSTEM_STATE,
     SYSTEM_USER,
     Places,
+    packaged,
 )
 
 USERS = (SYSTEM_USER, "gitops-agent-receiver", SYSTEM_HOOK_USER)
@@ -63,12 +64,6 @@ class File:
     """The operator's from then on: written only where there is none."""
 
 
-def _packaged(name: str) -> Path:
-    """What the wheel has inside the package, and a checkout beside it."""
-    inside = _HERE / name
-    return inside if inside.exists() else _HERE.parent / name
-
-
 def units() -> tuple[str, ...]:
     """The units that are started at boot, sockets first."""
     found = [
@@ -86,14 +81,14 @@ def system_files() -> Iterator[File]:
         if folder:
             name = path.name if folder == UNITS else f"{path.stem}.conf"
             yield File(folder / name, path.read_text())
-    yield File(Path(f"{SYSTEM_CONFIG}.example"), _packaged("agent.toml.example").read_text())
+    yield File(Path(f"{SYSTEM_CONFIG}.example"), packaged("agent.toml.example").read_text())
 
 
 def operators_files(secret: str) -> Iterator[File]:
     """A configuration to begin with, and hooks that are ready-made."""
     yield File(SYSTEM_CONFIG, _STARTER, once=True)
     yield File(SECRET, f"{secret}\n", 0o600, once=True)
-    for path in sorted(_packaged("deploy_hooks").iterdir()):
+    for path in sorted(packaged("deploy_hooks").iterdir()):
         mode = 0o644 if path.suffix else 0o755
         yield File(SYSTEM_CONFIG.parent / "deploy_hooks" / path.name, path.read_text(), mode, True)
 

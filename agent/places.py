@@ -43,6 +43,12 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def packaged(name: str) -> Path:
+    """What the wheel has inside the package, and a checkout beside it."""
+    inside = Path(__file__).parent / name
+    return inside if inside.exists() else Path(__file__).parents[1] / name
+
+
 class Places:
     """The folders, which everything else in the file may lean on."""
 

@@ -4,10 +4,14 @@ The kernel's own words for it mislead: of a script whose interpreter is not ther
 script is not.
 """
 
+import difflib
 import os
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from agent.places import packaged
 
 _FIRST_LINE = 256
 """Bytes of it that the kernel reads; Linux has taken 256 since 5.1."""
@@ -30,12 +34,28 @@ def fault_of(program: Path, tree: Path | None = None) -> Unstartable | None:
     In `tree` it comes out of the repository, and is to be mended there.
     """
     if not program.is_file():
-        return Unstartable(f"{program} is not there", "put it there, or mend `run`")
+        return Unstartable(f"{program} is not there", whence(program))
     if not os.access(program, os.X_OK, effective_ids=True):
         return _mended(f"{program} is not executable", "chmod 755 {}", program, tree)
     if os.statvfs(program).f_flag & os.ST_NOEXEC:
         return Unstartable(f"{program} is on a file system mounted noexec", "move it elsewhere")
     return _fault_of_first_line(program, tree)
+
+
+def whence(program: Path) -> str:
+    """Where a hook's program may come from that is not there."""
+    shipped = packaged("deploy_hooks") / program.name
+    if os.access(shipped, os.X_OK):
+        command = shlex.join(["install", "-D", str(shipped), str(program)])
+        return f"it comes with gitops-agent: `{command}`"
+    near = difflib.get_close_matches(program.name, _names_in(program.parent), 1)
+    return f"did you mean {near[0]}?" if near else "put it there, or mend the name"
+
+
+def _names_in(folder: Path) -> list[str]:
+    with suppress(OSError):
+        return [path.name for path in folder.iterdir()]
+    return []
 
 
 def _fault_of_first_line(program: Path, tree: Path | None) -> Unstartable | None:

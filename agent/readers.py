@@ -3,7 +3,6 @@
 Like those in `kinds`, each gives the value or raises ValueError, which never has a secret in it.
 """
 
-import difflib
 import os
 import re
 import stat
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent import kinds
+from agent import kinds, programs
 from agent.errors import AgentError
 from agent.kinds import (
     Argv,
@@ -213,9 +212,7 @@ def _private(path: Path) -> Path:
 def _check_program(path: Path) -> None:
     """A configured hook is there, is executable, and nobody else can change it."""
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, _names_in(path.parent), 1)
-        hint = f"did you mean {near[0]}?" if near else "put it there, or mend the name"
-        raise ValueError(f"there is no hook {path}; {hint}")
+        raise ValueError(f"there is no hook {path}; {programs.whence(path)}")
     if not os.access(path, os.X_OK):
         raise ValueError(f"hook {path} is not executable; `chmod 755 {path}`")
     if path.stat().st_mode & stat.S_IWOTH:
@@ -223,13 +220,6 @@ def _check_program(path: Path) -> None:
     folder = path.parent.stat().st_mode
     if folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
         raise ValueError(f"{path.parent} can be changed by every user; `chmod o-w {path.parent}`")
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir()]
-    except OSError:
-        return []
 
 
 def readers(

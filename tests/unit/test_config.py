@@ -241,6 +241,8 @@ def test_all_faults_come_at_once(folder: Path) -> None:
         (SHOP + 'hooks = [{ run = ["a/b"] }]', "targets.shop.hooks[0].run", "nor an absolute path"),
         (SHOP + 'hooks = [{ run = ["./../x"] }]', "targets.shop.hooks[0].run", "out of the deployed tree"),
         (SHOP + 'hooks = [{ run = ["anounce"] }]', "targets.shop.hooks[0].run", "did you mean announce?"),
+        (SHOP + 'hooks = [{ run = ["check-http"] }]', "targets.shop.hooks[0].run",
+         f"it comes with gitops-agent: `install -D {places.packaged('deploy_hooks')}/check-http "),
         (SHOP + 'hooks = [{ run = ["/no/such/x"] }]', "targets.shop.hooks[0].run", "put it there"),
         (SHOP + 'hooks = [{ run = ["plain"] }]', "targets.shop.hooks[0].run", "chmod 755"),
         (SHOP + 'hooks = [{ run = ["writable"] }]', "targets.shop.hooks[0].run", "chmod o-w"),
