@@ -170,6 +170,6 @@ class Client:
             )
         start = "systemctl start gitops-agent" if system else "gitops-agent run"
         return NotRunning(
-            f"no agent answers on {self._socket} ({error}); start one with `{start}`, or name its"
+            f"no agent answers on {self._socket}; start one with `{start}`, or name its"
             " configuration with --config"
         )

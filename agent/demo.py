@@ -30,7 +30,7 @@ state_dir = "{root}/state"
 [server]
 bind = "127.0.0.1:{port}"
 [poll]
-interval = "{poll}s"
+interval = "{poll}"
 jitter = "0s"
 [webhooks.github]
 secret = {{ file = "{root}/secret" }}
@@ -99,6 +99,7 @@ class Demo:
             ran = self._deployed(client, agent, pushed)
             click.secho(f"   from push to hook: {(ran - sent) * 1000:.0f} ms", fg="green")
 
+            self._poll_from_now_on(agent, client, port)
             lost = self._commit("third: pushed, but its webhook is lost")
             click.echo(f"3. Another push; its webhook never comes. The poll (here every {_POLL} s,"
                        " else every 3 min) finds it.")  # fmt: skip
@@ -134,6 +135,20 @@ class Demo:
                 return
             time.sleep(0.02)
         raise AgentError(f"the agent did not start; its log:\n{self._log()}")
+
+    def _poll_from_now_on(
+        self, agent: "subprocess.Popen[bytes]", client: Client, port: int
+    ) -> None:
+        """Until here there was no poll, which might have found a push before its webhook came."""
+        self._config.write_text(self._configuration(port, f"{_POLL}s"))
+        agent.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            target = client.target("shop")
+            if target["next_poll"] is not None and not target["syncing"]:
+                return
+            time.sleep(0.02)
+        raise AgentError(f"the agent did not read its configuration again; its log:\n{self._log()}")
 
     # ---- what it stands on --------------------------------------------------------------------
 
@@ -182,10 +197,12 @@ class Demo:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port: int = free.getsockname()[1]
-        text = _CONFIG.format(root=self.root, port=port, poll=_POLL)
         hook = _HOOK.format(root=self.root)
         setup.create(self.root / "secret", os.urandom(16).hex(), 0o600)
         (self.root / "deploy_hooks").mkdir()
         setup.create(self.root / "deploy_hooks" / "announce", hook, 0o755)
-        setup.create(self._config, text, 0o644)
+        setup.create(self._config, self._configuration(port, "off"), 0o644)
         return port
+
+    def _configuration(self, port: int, poll: str) -> str:
+        return _CONFIG.format(root=self.root, port=port, poll=poll)

@@ -75,6 +75,14 @@ def _stamp(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
     return event
 
 
+def _for_a_person(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """What it is about first, and nothing that says nothing."""
+    about = {key: event[key] for key in ("target", "deployment") if key in event}
+    return {key: one for key, one in {**about, **event}.items() if one is not None and one != ""}
+
+
 def set_up(stream: TextIO = sys.stderr, environ: Mapping[str, str] = MappingProxyType({})) -> None:
     """Send every log line of the process, the libraries' warnings among them, to `stream`.
 
@@ -133,7 +141,11 @@ def _to_stream(stream: TextIO) -> logging.Handler:
     shared: list[Any] = [structlog.processors.add_log_level]
     if stream.isatty():
         shared.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
-        rendered: list[Any] = [_redact, structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24)]
+        rendered: list[Any] = [
+            _redact,
+            _for_a_person,
+            structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24, sort_keys=False),
+        ]
     else:
         shared.append(_stamp)
         rendered = [

@@ -9,28 +9,29 @@ from agent.cli import doctor, host, hosting, look, shell, steer
 from agent.cli.base import Group
 
 _COMMANDS = (
-    host.run,
-    host.demo,
-    host.init,
-    host.check,
-    host.token,
-    hosting.install,
-    hosting.uninstall,
-    doctor.doctor,
-    look.status,
-    look.watch,
-    look.history,
-    look.diff,
-    look.logs,
-    steer.sync,
-    steer.rollback,
-    steer.pause,
-    steer.resume,
-    steer.cancel,
-    steer.send_push,
-    steer.send_notice,
-    shell.completion,
+    (host.run, "Be the agent, in the foreground"),
+    (host.demo, "Show the whole way, for real, in a temporary folder"),
+    (host.init, "Write an agent.toml, a secret and a first hook"),
+    (host.check, "Look at the configuration, remotes and hooks"),
+    (host.token, "Make a token for the page on TCP, and its hash"),
+    (hosting.install, "Make this host run the agent by systemd"),
+    (hosting.uninstall, "Take away what `install` brought"),
+    (doctor.doctor, "Find out why a push is not deployed, or no webhook fires"),
+    (look.status, "Every target: what is live, and what is wrong"),
+    (look.watch, "All targets on the whole screen, until q"),
+    (look.history, "Past deployments, and why each one ran"),
+    (look.diff, "What a sync would bring"),
+    (look.logs, "What hooks print, or have printed"),
+    (steer.sync, "Deploy now what the branch says"),
+    (steer.rollback, "Have an earlier revision live again"),
+    (steer.pause, "Let nothing go out by itself"),
+    (steer.resume, "End a pause"),
+    (steer.cancel, "End the running deployment and go back"),
+    (steer.send_push, "Send a signed push to one's own agent, as GitHub would"),
+    (steer.send_notice, "Send a test to one of one's own sinks"),
+    (shell.completion, "Print the completion script for a shell"),
 )
+"""Each with what it is for, in less than a line of 80 columns, for --help and completion."""
 
 
 # What rich does by itself (https://no-color.org).
@@ -43,7 +44,8 @@ def cli() -> None:
     """Push-to-deploy for ordinary Linux hosts: git is the truth, a bad deploy undoes itself."""
 
 
-for _command in _COMMANDS:
+for _command, _says in _COMMANDS:
+    _command.short_help = _says
     cli.add_command(_command)
 
 

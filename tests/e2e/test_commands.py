@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent import cli
 from tests.agents import PATIENCE, Agent
 from tests.remotes import HttpRemote, Upstream
 
@@ -44,7 +45,8 @@ def test_demo_does_the_main_job_and_says_how_long_it_took(tmp_path: Path) -> Non
         assert list(Path(short).iterdir()) == []
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"from push to hook: \d+ ms", done.stdout)
-    assert "because of: poll" in done.stdout
+    why = re.findall(r"because of: (\w+)", done.stdout)
+    assert why == ["start", "push", "poll"]
     assert "All of it in" in done.stdout
 
 
@@ -263,6 +265,12 @@ def test_without_an_agent_they_exit_75(agent: Agent) -> None:
         assert done.returncode == 75, words
         assert "gitops-agent run" in done.stderr
     assert agent.command("send-push", "shop", "--revision", "a" * 40).returncode == 1
+
+
+def test_help_says_in_whole_what_each_command_is_for(tmp_path: Path) -> None:
+    commands = command("--help", cwd=tmp_path).stdout.partition("Commands:\n")[2].splitlines()
+    assert len(commands) == len(cli._COMMANDS)
+    assert [line for line in commands if line.endswith("...") or len(line) > 80] == []
 
 
 def test_usage_is_2() -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 
 import pytest
 import structlog
@@ -67,8 +68,16 @@ def test_libraries_lines_are_json_too() -> None:
 def test_a_terminal_gets_readable_lines() -> None:
     stream = Terminal()
     logs.set_up(stream)
-    structlog.get_logger("x").info("agent.ready", targets=3)
-    assert "agent.ready" in stream.getvalue()
+    log = structlog.get_logger("x")
+    log.info("deployment.finished", outcome="deployed", detail="", delivery=None, target="shop")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    assert said.split()[1:] == [
+        "[info",
+        "]",
+        "deployment.finished",
+        "target=shop",
+        "outcome=deployed",
+    ]
     with pytest.raises(json.JSONDecodeError):
         lines(stream)
 
