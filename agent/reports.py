@@ -122,6 +122,8 @@ class Status:
     """Why it is not healthy, in words; without the journal there are no targets here."""
     started_at: float
     config: str
+    control: str
+    """Its control socket."""
     targets: list[TargetReport]
     webhooks: list[WebhookReport]
     sinks: list[Backlog]
@@ -168,7 +170,7 @@ async def status(sources: Sources, pid: int) -> Status:
     trouble = sources.trouble()
     return Status(
         __version__, pid, trouble is None, trouble, sources.started_at,
-        str(sources.settings.path), found,
+        str(sources.settings.path), str(sources.settings.control_socket), found,
         [webhook_report(name, sources.tally) for name in sources.settings.webhooks],
         backlog, sources.reload,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from agent.errors import AgentError, ConfigError
-from agent.places import find
+from agent.places import SYSTEM_CONFIG, find
 
 if TYPE_CHECKING:
     from agent.client import Client
@@ -58,9 +58,10 @@ def following(name: str) -> Iterator[None]:
 
 def with_config(command: C) -> C:
     """Every command takes --config."""
-    return click.option("--config", "config_file", metavar="FILE", help="The agent.toml to use.")(
-        command
-    )
+    return click.option(
+        "--config", "config_file", metavar="FILE",
+        help=f"Default: $GITOPS_AGENT_CONFIG, else ./agent.toml, else {SYSTEM_CONFIG}.",
+    )(command)  # fmt: skip
 
 
 def with_json(command: C) -> C:

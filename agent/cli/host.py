@@ -48,7 +48,12 @@ def demo(*, keep: bool) -> None:
 
 
 @click.command()
-@base.with_config
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="Where to write it. Default: $GITOPS_AGENT_CONFIG, else ./agent.toml.",
+)
 @base.with_json
 @click.option("--repo", metavar="URL", help="The repository, as git reaches it.")
 @click.option("--branch", default="main", show_default=True)

@@ -411,7 +411,11 @@ def test_the_control_socket_is_for_owner_and_group(live: Agent) -> None:
     assert mode == 0o660
 
 
-def test_the_control_application_has_its_schema(live: Agent) -> None:
+def test_the_control_application_has_its_schema_and_a_page_of_its_requests(live: Agent) -> None:
     with live.client() as client:
         schema = client._get("/schema/openapi.json", dict[str, Any])
-    assert "/v1/targets/{name}/sync" in schema["paths"]
+    page = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text()
+    told = set(re.findall(r"^\| `(GET|POST) (/v1/\S+)` \|", page, re.M))
+    assert told == {
+        (method.upper(), path) for path, methods in schema["paths"].items() for method in methods
+    }

@@ -297,7 +297,7 @@ def status(*refusals: tuple[Refusal, Refused], pushed: float | None = None) -> S
     webhook = WebhookReport("github", None, 1, dict(refusals), {})
     shop = replace(SHOP, last_webhook=pushed)
     return Status(
-        "1", 1, healthy=True, trouble=None, started_at=1.0, config="x", targets=[shop],
+        "1", 1, healthy=True, trouble=None, started_at=1.0, config="x", control="y", targets=[shop],
         webhooks=[webhook], sinks=[], reload=None,
     )  # fmt: skip
 

@@ -39,7 +39,7 @@ def ran(number: str, at: float = NOW - 600, target: str = "shop") -> Ran:
 
 def status(*targets: TargetReport) -> Status:
     return Status(
-        version="0", pid=1, healthy=True, trouble=None, started_at=NOW, config="/etc/agent.toml",
+        version="0", pid=1, healthy=True, trouble=None, started_at=NOW, config="/etc/agent.toml", control="/run/x",
         targets=list(targets), webhooks=[], sinks=[], reload=None,
     )  # fmt: skip
 
