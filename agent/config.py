@@ -293,7 +293,7 @@ def _target(name: str, one: _Target, poll: _Poll) -> Target:
 
 def _hook(hook: _Hook, target: _Target) -> Hook:
     return Hook(
-        hook.name or Path(hook.run[0]).name, hook.stage, hook.run, hook.timeout, hook.env,
+        hook.name or kinds.called(hook.run), hook.stage, hook.run, hook.timeout, hook.env,
         Rights(
             hook.user or target.user,
             hook.memory_max or target.memory_max,

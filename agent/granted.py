@@ -24,6 +24,7 @@ from agent.kinds import (
     Size,
     Timeout,
     TreePath,
+    called,
 )
 from agent.model import Hook, Rights, Stage, Strategy, Target
 from agent.places import SYSTEM_HOOK_USER, Places
@@ -69,7 +70,7 @@ class Configuration:
     def _hook(self, target: Mapping[str, Any], hook: Mapping[str, Any]) -> Hook:
         run = self._value(hook, "run", Argv)
         return Hook(
-            self._value(hook, "name", Name, Path(run[0]).name),
+            self._value(hook, "name", Name, called(run)),
             self._value(hook, "stage", Stage, Stage.ACTIVATE), run,
             self._value(hook, "timeout", Timeout, HOOK_TIMEOUT),
             self._value(hook, "env", Environment, {}),

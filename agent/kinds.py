@@ -8,7 +8,7 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NewType
@@ -96,6 +96,8 @@ def _read(path: Path) -> bytes | None:
 
 _LONGEST_SECRET = 64 * 1024
 _LONGEST_DURATION = 100 * 365 * 86400.0
+# What waits for a process cannot wait longer (poll(2) counts milliseconds, in 31 bits).
+_LONGEST_TIMEOUT = 20 * 86400.0
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -126,6 +128,8 @@ def timeout(value: object, _: object) -> Timeout:
     seconds = parse_duration(value)
     if not seconds:
         raise ValueError('must be longer than "0s", which would end everything at once')
+    if seconds > _LONGEST_TIMEOUT:
+        raise ValueError("must be 20 days or less")
     return Timeout(seconds)
 
 
@@ -180,6 +184,11 @@ def name(value: object, _: object) -> Name:
     if not NAME.fullmatch(text):
         raise ValueError(f"{text!r} cannot be a name; use letters, digits, - and _, a letter first")
     return Name(text)
+
+
+def called(run: Sequence[str]) -> Name:
+    """What a hook without a name is called: as its program, so far as its log's file can be."""
+    return Name(PurePosixPath(run[0]).name[:50])
 
 
 def stage(value: object, _: object) -> Stage:

@@ -252,6 +252,7 @@ def test_all_faults_come_at_once(folder: Path) -> None:
         (SHOP + 'hooks = [{ run = ["announce"], env = { A = 1 } }]', "targets.shop.hooks[0].env", "text in quotes"),
         (SHOP + 'hooks = [{ run = ["announce"], timeout = "0s" }]', "targets.shop.hooks[0].timeout", "longer than"),
         (SHOP + 'timeout = "0s"', "targets.shop.timeout", "longer than"),
+        (SHOP + 'timeout = "25d"', "targets.shop.timeout", "20 days"),
         (f'drain = "{"9" * 400}d"\n' + SHOP, "drain", "a hundred years"),
         ('hooks_dir = "~nobody-of-that-name/x"\n' + SHOP, "~nobody-of-that-name/x", "no such user"),
         (SHOP.replace("/srv/shop", "loop"), "targets.shop.path", "not a folder"),
@@ -554,3 +555,13 @@ def test_whom_no_hook_may_be(folder: Path, lines: str, path: str, says: str) -> 
 )
 def test_sizes(text: str, size: int) -> None:
     assert kinds.size(text) == size
+
+
+def test_a_hook_is_called_as_its_program_so_far_as_a_log_can_be(folder: Path) -> None:
+    program = folder / "deploy_hooks" / ("ü" * 127)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    settings = load(folder, SHOP + f'hooks = [{{ run = ["{program.name}"] }}]')
+    (hook,) = settings.targets["shop"].hooks
+    assert hook.name == "ü" * 50
+    assert len(os.fsencode(f"01-activate-{hook.name}.log")) < 255
