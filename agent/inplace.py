@@ -142,7 +142,7 @@ class InPlace:
         self, revision: Revision, name: str, tracked: Mapping[str, str]
     ) -> Saved | None:
         """Save what a move to `revision` would overwrite, as `name`; None if there is nothing."""
-        folder, head = self._saved / self._target.name / name, self._work.head()
+        folder, head = self._unused(name), self._work.head()
         changes = self._work.changes(head, revision)
         self._changes = {(head, revision): changes}
         changed = [*tracked]
@@ -152,10 +152,28 @@ class InPlace:
         # No patch has what lies where a file was taken away or forgotten.
         gone = [path for path, how in tracked.items() if "D" in how]
         added = [path for path, how in changes.items() if how == "A"]
+        taken_away = {path for path, how in changes.items() if how == "D"} - tracked.keys()
         for path in self._in_the_way([*gone, *added]):
+            if taken_away.issuperset(self._files_at(path)):
+                continue
             _copy(self.tree / path, folder / "files" / path)
             changed.append(path)
         return Saved(tuple(dict.fromkeys(changed)), folder) if changed else None
+
+    def _unused(self, name: str) -> Path:
+        """Where nothing is saved yet: the way back of a deployment may find something, too."""
+        folder = self._saved / self._target.name / name
+        return folder.with_name(f"{name}-back") if folder.exists() else folder
+
+    def _files_at(self, path: str) -> Iterator[str]:
+        """What lies at `path`, and in it, where that is a folder: the paths in the tree."""
+        left = [path]
+        while left:
+            one = left.pop()
+            if stat.S_ISDIR(_mode(self.tree / one) or 0):
+                left += (f"{one}/{inner.name}" for inner in (self.tree / one).iterdir())
+            else:
+                yield one
 
     def _save_tracked(self, folder: Path, tracked: Mapping[str, str]) -> None:
         if tracked:

@@ -178,7 +178,7 @@ class Reconciler:
             return
         try:
             await asyncio.to_thread(lambda: self._trees(target).prune(self._cancel))
-        except (AgentError, OSError) as error:
+        except (AgentError, OSError, RecursionError) as error:
             log.warning("prune.failed", target=name, why=str(error))
 
     async def compare(self, name: str) -> Difference:

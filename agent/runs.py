@@ -27,6 +27,7 @@ from agent.cancel import Cancel
 from agent.descriptors import give_back
 from agent.errors import LeftRunning
 from agent.hooks import Command, Result
+from agent.places import real
 
 GRACE = 10.0
 _BOOT = "boot"
@@ -107,7 +108,7 @@ def _leads_outside(command: Command) -> bool:
     """Whether a program of the tree is a link to one that is not, which nobody configured."""
     program = Path(command.argv[0])
     tree = command.cwd
-    return program.is_relative_to(tree) and not program.resolve().is_relative_to(tree.resolve())
+    return program.is_relative_to(tree) and not real(program).is_relative_to(real(tree))
 
 
 def _job(command: Command, timeout: float, grace: float) -> dict[str, Any]:

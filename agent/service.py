@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -46,6 +47,9 @@ from agent.worker import Worker
 
 log = structlog.get_logger()
 
+# shutil goes down a tree by recursion, and git checks out one half as deep as a path is long
+# (PATH_MAX, 4,096 bytes).
+_DEEPEST = 3000
 _PROBE_EVERY = 5.0
 _TIDY_EVERY = 3600.0
 
@@ -57,6 +61,7 @@ def run(settings: Settings, environ: Mapping[str, str], *, apart: bool = False) 
     """
     logs.set_up(environ=environ)
     descriptors.take_all()
+    sys.setrecursionlimit(_DEEPEST)
     tracing = traces.begin(environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Service(settings, environ, tracing, apart=apart).run())

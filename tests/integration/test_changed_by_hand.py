@@ -193,3 +193,32 @@ def test_a_merge_left_in_the_middle_does_not_block(house: House) -> None:
     assert house.sync().result == "deployed"
     assert house.clean()
     assert house.git("log", "-1", "--format=%s", "mine") == "mine"
+
+
+@pytest.mark.parametrize("there", ["x", "x/y"])
+def test_what_git_itself_has_put_in_the_way_is_nobody_s_change(house: House, there: str) -> None:
+    """A file that becomes a folder, or a folder a file; the hook fails, so there and back."""
+    inner = "x/y" if there == "x" else "x"
+    house.track(house.hook("test ! -e fail", Stage.VERIFY))
+    house.upstream.commit({there: "1"})
+    assert house.sync().result == "deployed"
+    house.upstream.commit({there: None, inner: "2", "fail": ""})
+    assert house.sync().result == "rolled-back"
+    assert (house.tree / there).read_text() == "1"
+    assert house.clean()
+    assert not (house.state_dir / "saved").exists()
+
+
+def test_what_is_in_the_way_there_and_back_is_saved_twice(house: House) -> None:
+    house.track(house.hook("test ! -e fail || { mkdir x; echo mine > x/y; false; }", Stage.VERIFY))
+    house.upstream.commit({"x": "1"})
+    assert house.sync().result == "deployed"
+    house.upstream.commit({"x": None, "z/a": "2", "fail": ""})
+    (house.tree / "z").write_text("a person's")
+    assert house.sync().result == "rolled-back"
+    kept = {one.name for one in (house.state_dir / "saved" / "shop").iterdir()}
+    assert kept == {house.newest().id, f"{house.newest().id}-back"}
+    (there,) = (house.state_dir / "saved" / "shop").glob("*/files/z")
+    (back,) = (house.state_dir / "saved" / "shop").glob("*-back/files/x/y")
+    assert there.read_text() == "a person's"
+    assert back.read_text() == "mine\n"

@@ -49,6 +49,17 @@ def test_a_program_of_the_tree_that_links_out_of_it_is_not_run(house: House) -> 
     assert "outside" in synced.why
 
 
+def test_a_program_of_the_tree_that_is_a_ring_of_links_is_the_revision_s_fault(
+    house: House,
+) -> None:
+    house.upstream.commit({"x": "#!/bin/sh\n"}, executable=("x",))
+    house.track(Hook("x", Stage.ACTIVATE, ("./x",), 5.0))
+    assert house.sync().result == "deployed"
+    house.upstream.commit({}, symlinks={"x": "x"})
+    assert house.sync().result == "rolled-back"
+    assert house.state().hold
+
+
 def test_nothing_in_a_repository_runs_by_itself(house: House) -> None:
     house.track()
     evil = f"touch {house.root}/ran"
