@@ -74,6 +74,7 @@ def test_no_step_is_taken_twice(house: House, stage: Stage, strategy: Strategy) 
     b = house.upstream.commit({"a": "2"})
     with dying_in(slow.started):
         house.sync()
+    taken = {(one.n, one.ended_at) for one in house.newest().steps if one.ended_at}
     house.restart()
     telling = slow.tell(0)
     assert house.sync(Reason.START).result == "up-to-date"
@@ -81,6 +82,8 @@ def test_no_step_is_taken_twice(house: House, stage: Stage, strategy: Strategy) 
     newest = house.newest()
     assert (newest.outcome, newest.revision, newest.attempt) == (Outcome.DEPLOYED, b, 1)
     assert [step.result for step in newest.steps if step.stage != "tree"] == ["ok"] * 4
+    assert taken
+    assert taken <= {(one.n, one.ended_at) for one in newest.steps}
     assert [one["DEPLOY_STAGE"] for one in house.recorded()[1:]] == ["build", "activate", "verify"]
     assert {one["DEPLOY_ID"] for one in house.recorded()[1:]} == {newest.id}
     assert house.whole() == b

@@ -14,9 +14,9 @@ from agent import mirror, uploadpack
 from agent.cancel import Cancel
 from agent.errors import RemoteFailed, Stopped
 from agent.looks import Looks
-from agent.mirror import Mirror
+from agent.mirror import Mirror, Tips
 from agent.model import Target
-from tests.remotes import HttpRemote, Upstream, git
+from tests.remotes import HttpRemote, Upstream, git, serve_http
 
 MAIN = "refs/heads/main"
 ASKED = ["POST /shop.git/git-upload-pack"]
@@ -270,6 +270,36 @@ def test_two_branches_are_asked_for_together(house: House, upstream: Upstream) -
     assert house.look() == (a, ASKED)
     seen = [house.looks.seen(one) for one in (house.target, other, missing)]
     assert seen == [a, a, None]
+
+
+def test_a_host_that_hangs_takes_its_share_of_gits_and_no_more(
+    tmp_path: Path, house: House, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that it is git that is left hanging, each in a thread of its own.
+    monkeypatch.setattr(uploadpack, "_DEADLINE", 0.0)
+    a = upstream.commit({"a": "1"})
+    with serve_http(tmp_path) as hanging:
+        hanging.hang = True
+        there = f"http://localhost:{hanging.port}"
+        others = [
+            Target(f"{n}", f"{there}/{n}.git", "main", house.root / f"{n}", None, 60.0)
+            for n in range(20)
+        ]
+        house.looks.track([house.target, *others])
+
+        async def look() -> tuple[Tips, int]:
+            hung = [asyncio.create_task(house.looks.look(one.source)) for one in others]
+            try:
+                async with asyncio.timeout(60):
+                    while len(hanging.requests) < 8:
+                        await asyncio.sleep(0.01)
+                    return await house.looks.look(house.target.source), len(hanging.requests)
+            finally:
+                house.cancel.set()
+                await asyncio.gather(*hung, return_exceptions=True)
+
+        tips, asked = house.runner.run(look())
+    assert (tips[MAIN], asked) == (a, 8)
 
 
 def test_a_stop_ends_a_look_that_hangs(house: House, upstream: Upstream) -> None:
