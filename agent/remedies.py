@@ -61,7 +61,7 @@ def remedy(words: str, name: str) -> str:
 _AFTER = {
     "held": "push a newer revision, or `gitops-agent sync {name} --force` to try it again",
     "paused": "`gitops-agent resume {name}` ends that; what is pushed meanwhile goes out then",
-    "waiting": "`gitops-agent sync {name}` tries it at once",
+    "waiting": "`gitops-agent logs {name}` says more; `gitops-agent sync {name}` tries it at once",
     "no-branch": "push one, or change `branch`; `gitops-agent check` says which there are",
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from agent import terminal
 from agent.errors import AgentError, ConfigError
 from agent.places import SYSTEM_CONFIG, find
 
@@ -33,16 +34,16 @@ class Group(click.Group):
             _say_faults(error)
             ctx.exit(error.exit)
         except AgentError as error:
-            click.echo(f"gitops-agent: {error}", err=True)
+            terminal.complain(f"gitops-agent: {error}")
             ctx.exit(error.exit)
 
 
 def _say_faults(error: ConfigError) -> None:
     count = len(error.faults)
     where = f"{error.source}: " if error.source else ""
-    click.echo(f"gitops-agent: {where}{count} fault{'s' if count > 1 else ''}", err=True)
+    terminal.complain(f"gitops-agent: {where}{count} fault{'s' if count > 1 else ''}")
     for fault in error.faults:
-        click.echo(f"  {fault}", err=True)
+        terminal.complain(f"  {fault}")
 
 
 @contextmanager

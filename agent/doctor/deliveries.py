@@ -127,7 +127,7 @@ def targets(found: Iterable[TargetReport], now: float) -> Iterator[Finding]:
             yield wrong(about, said, f"push a newer revision, or {again} to try it again")
         elif one.standing is State.RETRYING:
             said = f"{short(one.retry)} is tried again: {printable(one.retry_because or '')}"
-            yield note(about, said, f"see `gitops-agent logs {one.name}`")
+            yield note(about, said, after_look("waiting", said, one.name))
         elif one.look and one.look.result == "no-branch":
             todo = after_look(one.look.result, one.look.why, one.name)
             yield wrong(about, printable(one.look.why), todo)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         show_pause,
         show_status,
     )
-    from agent.terminal.screen import progress
+    from agent.terminal.screen import complain, progress
     from agent.terminal.story import (
         show_checked,
         show_difference,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.terminal.watch import watch
 
 __all__ = [
+    "complain",
     "progress",
     "show_asked",
     "show_checked",
@@ -44,7 +45,7 @@ __all__ = [
 _ROOMS = {
     "follow": ("show_pieces",),
     "overview": ("show_asked", "show_goal", "show_left", "show_pause", "show_status"),
-    "screen": ("progress",),
+    "screen": ("complain", "progress"),
     "story": ("show_checked", "show_difference", "show_findings", "show_history", "show_looks"),
     "watch": ("watch",),
 }

@@ -155,10 +155,8 @@ def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
         yield _paused(target, now)
     if target["retry_at"]:
         when, why = span(max(0, target["retry_at"] - now)), printable(target["retry_because"])
-        yield (
-            f"{short(target['retry'])} is tried again in {when}: {why}",
-            f"`gitops-agent logs {name}` has the rest; `gitops-agent sync {name}` tries it at once",
-        )
+        said = f"{short(target['retry'])} is tried again in {when}: {why}"
+        yield said, after_look("waiting", said, name)
     if look and look["result"] in ("error", "no-branch"):
         yield printable(look["why"]), after_look(look["result"], look["why"], name)
 

@@ -1,14 +1,18 @@
 """A terminal, or what stands in for one: colours, progress and lines' ends are for the first."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 _ENDLESS = 1_000_000
 _HANG = 4
+_TYPED, _KEPT = re.compile(r"`[^`]*`"), "\ue000"
+"""A command in a text, and what stands for its blanks while the text is folded."""
 
 STYLES = {
     "deployed": "green",
@@ -29,16 +33,23 @@ STYLES = {
 """How a state or an outcome is coloured; the word itself says it too."""
 
 
-def console() -> Console:
-    """Standard output. Where it is no terminal, without colours, and no line is ever too long.
+def console(stream: TextIO | None = None) -> Console:
+    """Standard output, or another. Where it is no terminal, without colours, and with lines as
+    long as they are.
 
     Without markup, so that nothing from a repository is taken for it. rich heeds NO_COLOR and
     TERM=dumb.
     """
+    stream = stream or sys.stdout
     return Console(
-        markup=False, highlight=False, emoji=False, soft_wrap=False, file=sys.stdout,
-        width=None if sys.stdout.isatty() else _ENDLESS,
+        markup=False, highlight=False, emoji=False, soft_wrap=False, file=stream,
+        width=None if stream.isatty() else _ENDLESS,
     )  # fmt: skip
+
+
+def complain(text: str) -> None:
+    """Print a line of standard error."""
+    say(console(sys.stderr), text)
 
 
 def say(out: Console, text: Text | str, style: str = "", hang: int | None = None) -> None:
@@ -48,16 +59,27 @@ def say(out: Console, text: Text | str, style: str = "", hang: int | None = None
 
 
 def folded(text: Text, width: int, hang: int | None = None) -> list[Text]:
-    """A line in lines of at most `width` columns, of which all but the first begin at `hang`."""
+    """A line in lines of at most `width` columns, of which all but the first begin at `hang`.
+
+    What is to be typed stays in one, where there is room.
+    """
+    text = _with(text, _TYPED.sub(lambda found: found[0].replace(" ", _KEPT), text.plain))
     first, *others = text.wrap(console(), width)
-    first.rstrip()
-    if not others:
-        return [first]
-    rest = text.plain[len(first) :].lstrip()
-    indent = len(text.plain) - len(text.plain.lstrip())
-    hang = min(indent + _HANG if hang is None else hang, width // 2)
-    lines = text[len(text.plain) - len(rest) :].wrap(console(), width - hang)
-    return [first, *(Text(" " * hang).append_text(line) for line in lines)]
+    lines = [first]
+    if others:
+        rest = text.plain[len(first) :].lstrip()
+        indent = len(text.plain) - len(text.plain.lstrip())
+        hang = min(indent + _HANG if hang is None else hang, width // 2)
+        more = text[len(text.plain) - len(rest) :].wrap(console(), width - hang)
+        lines += [Text(" " * hang).append_text(line) for line in more]
+    return [_with(line, line.plain.rstrip().replace(_KEPT, " ")) for line in lines]
+
+
+def _with(text: Text, plain: str) -> Text:
+    """The same in other letters, one for one."""
+    made = text.copy()
+    made.plain = plain
+    return made
 
 
 @contextmanager

@@ -112,8 +112,7 @@ def test_what_is_tried_again_says_what_had_failed(agent: Agent, upstream: Upstre
     again = rf"^shop: {first[:10]} is tried again in [\d.]+ s: {re.escape(failed)}$"
     assert re.search(again, said, re.MULTILINE)
     assert (
-        "  `gitops-agent logs shop` has the rest; `gitops-agent sync shop` tries it at once\n"
-        in said
+        "  `gitops-agent logs shop` says more; `gitops-agent sync shop` tries it at once\n" in said
     )
 
 

@@ -140,7 +140,7 @@ def test_what_is_too_long_for_the_screen_goes_on_set_in(
     at.run("clear; gitops-agent history shop -n 1; gitops-agent status; echo the end")
     seen = at.wait_for("the end\n")
     assert "\n    a subject that is longer than this narrow\n        screen is wide (Ada)\n" in seen
-    assert "\n  push a newer revision, or `gitops-agent sync\n      shop --force` to try" in seen
+    assert "\n  push a newer revision, or\n      `gitops-agent sync shop --force` to try" in seen
 
 
 # ---- following ----------------------------------------------------------------------------------

@@ -76,6 +76,15 @@ def test_a_line_goes_on_set_in_and_loses_nothing() -> None:
     assert [span.style for span in more.spans] == ["red"]
 
 
+def test_a_command_is_not_torn_apart() -> None:
+    said = Text("  push a newer revision, or `gitops-agent sync shop --force` to try it again")
+    assert [line.plain for line in folded(said, 50)] == [
+        "  push a newer revision, or",
+        "      `gitops-agent sync shop --force` to try it",
+        "      again",
+    ]
+
+
 @pytest.mark.parametrize("width", [12, 40, 80])
 def test_no_line_is_longer_than_the_screen(width: int) -> None:
     said = Text("customer-portal: 0123456789 is held: " + "because of this " * 20)
