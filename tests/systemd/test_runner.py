@@ -154,6 +154,18 @@ def test_what_hooks_made_goes_with_its_release(site: Machine) -> None:
     assert "tree.not_removed" not in site.says("journalctl -o cat -u gitops-agent")
 
 
+def test_a_folder_that_keeps_the_agent_out_holds_up_no_release(site: Machine) -> None:
+    """It cannot be cleaned away, so that each release after it is another tree."""
+    keeps = "cp build /root/build; echo 'mkdir -m 0700 private; touch private/x' >> build"
+    assert ended(site, deploy(site, keeps))["outcome"] == "deployed"
+    for _ in range(3):
+        assert ended(site, deploy(site))["outcome"] == "deployed"
+    site.until("journalctl -o cat -u gitops-agent | grep 'tree.not_cleaned.*target=site'")
+    for change in ("cp /root/build build", "date +%N > n", "date +%N > n"):
+        assert ended(site, deploy(site, change))["outcome"] == "deployed"
+    site.run("test ! -e /srv/site/current/private; rm -r /srv/site/releases/.gone-*")
+
+
 def test_a_restart_of_the_agent_in_the_middle_of_a_hook_finds_it_again(site: Machine) -> None:
     site.run("rm -f /home/site/begun /home/site/go")
     revision = deploy(site, "touch slow")
