@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 _SPARE = ".spare"
 _GONE = ".gone-"
+_PLAIN = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Releases:
         spare = self.path_of(_SPARE)
         if not spare.is_dir():
             return None
-        mark, text = self._folder(_SPARE, "clean"), ""
+        mark, text, seal = self._folder(_SPARE, "clean"), "", _seal(spare)
         with suppress(FileNotFoundError):
             text = mark.read_text()
             # From here on, whatever happens, nobody takes it for clean.
@@ -167,8 +168,8 @@ class Releases:
         with suppress(FileNotFoundError):
             self._folder(_SPARE, "index").rename(self._folder() / "index")
         spare.rename(self.tree)
-        revision, _, filters = text.partition(" ")
-        return _Clean(revision, bool(filters)) if REVISION.fullmatch(revision) else None
+        revision, sealed, filters = (*text.split(), "", "", "")[:3]
+        return _Clean(revision, filters != _PLAIN) if sealed == seal else None
 
     def _put_aside(self, name: str) -> None:
         """A tree is to go, with what is known of it; its name is free from now on."""
@@ -333,7 +334,8 @@ class Releases:
             return
         # What is marked as clean is never gone through again.
         write_out(spare)
-        (folder / "clean").write_text(f"{revision} filters" if tree.has_filters() else revision)
+        filters = "filters" if tree.has_filters() else _PLAIN
+        (folder / "clean").write_text(f"{revision} {_seal(spare)} {filters}")
 
     # ---- names ------------------------------------------------------------------------------
 
@@ -352,6 +354,12 @@ class Releases:
 
     def _built_at(self, name: str) -> float:
         return self._folder(name, "built").stat().st_mtime
+
+
+def _seal(spare: Path) -> str:
+    """What tells this folder from another in its place, as from a backup or of another path."""
+    found = spare.stat()
+    return f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}"
 
 
 def _own(folder: Path) -> None:

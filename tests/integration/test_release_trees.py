@@ -110,17 +110,35 @@ def test_a_folder_that_became_a_link_is_never_written_through(
     outside.mkdir()
     (outside / "victim").write_text("safe")
     house.releases(keep=1)
-    upstream.commit({"dir/victim": "1"})
+    upstream.commit({"in/dir/victim": "1"})
     cycle(house, upstream, 2)
     # Whoever can write to the spare puts a link in the way; git's word wins, nothing is followed.
     spare = house.tree / "releases" / ".spare"
-    subprocess.run(["rm", "-r", spare / "dir"], check=True)
-    (spare / "dir").symlink_to(outside)
-    upstream.commit({"dir/victim": "2", "dir/new": "3"})
+    subprocess.run(["rm", "-r", spare / "in" / "dir"], check=True)
+    (spare / "in" / "dir").symlink_to(outside)
+    upstream.commit({"in/dir/victim": "2", "in/dir/new": "3"})
     assert house.sync().result == "deployed"
-    assert (house.tree / "current" / "dir" / "victim").read_text() == "2"
+    assert (house.tree / "current" / "in" / "dir" / "victim").read_text() == "2"
     assert (outside / "victim").read_text() == "safe"
     assert sorted(one.name for one in outside.iterdir()) == ["victim"]
+
+
+def test_a_spare_that_is_not_the_one_that_was_cleaned_is_not_believed(
+    house: House, upstream: Upstream, tmp_path: Path
+) -> None:
+    """As after /srv was put back from a backup, and the state folder was not."""
+    house.releases(keep=1)
+    upstream.commit({"f": "of the backup"})
+    cycle(house, upstream, 2)
+    backup = shutil.copytree(house.path_of(".spare"), tmp_path / "backup")
+    upstream.commit({"f": "newer"})
+    cycle(house, upstream, 2)
+    shutil.rmtree(house.path_of(".spare"))
+    backup.rename(house.path_of(".spare"))
+    upstream.commit({"n": "last"})
+    assert house.sync().result == "deployed"
+    found = listing(house.tree / "current")
+    assert found == exported(upstream, upstream.tip(), tmp_path / "git")
 
 
 # ---- what hooks leave in a tree -------------------------------------------------------------------
