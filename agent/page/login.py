@@ -12,7 +12,7 @@ from litestar.response import Redirect, Template
 
 from agent.access import SESSION, by_name, own_path
 from agent.doors import COOKIE, TokenDoor, TooManyTries
-from agent.page.room import Asked, Here
+from agent.page.room import NAMELESS, Asked, Here
 from agent.words import printable
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ async def log_in(
     door, goal = _door(request), own_path(data.next)
     if door is None:
         return Redirect("/", status_code=303)
-    name = printable(data.name.strip())[:_LONGEST_NAME] or "somebody"
+    name = printable(data.name.strip())[:_LONGEST_NAME] or NAMELESS
     address = request.client.host if request.client else ""
     try:
         session = await door.log_in(data.token.strip(), name, address)

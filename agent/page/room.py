@@ -21,6 +21,8 @@ from agent.reports import Status, TargetReport
 
 Asked = Request[Any, Any, Any]
 
+NAMELESS = "somebody"
+"""What the history calls a visitor who gave no name."""
 _LISTED = 50
 _DRAWN = 5000
 """Deployments of one target in one picture."""
@@ -88,6 +90,7 @@ class Room:
             "trouble": self.sources.trouble(),
             "reload": self.sources.reload,
             "visitor": visit["visitor"],
+            "nameless": NAMELESS,
             "can_leave": visit["door"] is not None,
             "path": request.url.path,
             "here": f"{request.url.path}?{request.url.query}".rstrip("?"),

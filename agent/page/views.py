@@ -195,7 +195,7 @@ def card(report: TargetReport, ran: Sequence[Ran], window: Window) -> Card:
         name=report.name,
         state=report.state.value,
         tone=_STATES[report.state],
-        repo=_SCHEME.sub("", report.repo).removesuffix(".git"),
+        repo=_called(report.repo),
         branch=report.branch,
         path=report.path,
         live=short(report.live),
@@ -209,6 +209,12 @@ def card(report: TargetReport, ran: Sequence[Ran], window: Window) -> Card:
         syncing=report.syncing,
         picture=picture(report.name, ran, window),
     )
+
+
+def _called(repo: str) -> str:
+    """A repository as one says it; a folder on this host by its whole name."""
+    plain = _SCHEME.sub("", repo)
+    return plain if plain.startswith("/") else plain.removesuffix(".git")
 
 
 def _troubles(report: TargetReport, now: float) -> Iterable[Trouble]:

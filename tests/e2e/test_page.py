@@ -304,6 +304,10 @@ def test_targets_are_found_by_name_and_by_state(house: House, page: Page) -> Non
     expect(page.locator("#target-shop")).to_be_visible()
     page.get_by_role("link", name=re.compile("up-to-date")).click()
     expect(page.locator("#target-shop")).to_be_visible()
+    # Where the path is long it is cut, and the branch is not.
+    right = "one => one.getBoundingClientRect().right"
+    branch = page.locator("#target-shop .branch").evaluate(right)
+    assert branch <= page.locator("#target-shop th").evaluate(right)
     page.goto(f"{house.url}/?state=broken")
     expect(page.locator("#now")).to_contain_text("No target is broken")
 
@@ -387,6 +391,7 @@ def test_on_tcp_one_logs_in_and_out(
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
     press(page, "Sync with force")
     expect(page.locator("#runs")).to_contain_text("asked for by Ada <b>: forced")
+    expect(page.get_by_role("button", name="Log out")).to_have_text("Log out Ada <b>")
     check(page)
     with other_site(f"<a href='http://127.0.0.1:{port}/timeline'>see</a>".encode()) as elsewhere:
         page.goto(elsewhere)

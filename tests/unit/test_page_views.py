@@ -59,7 +59,7 @@ def test_a_target_at_a_glance() -> None:
     [
         ("git@github.com:acme/shop.git", "github.com:acme/shop"),
         ("ssh://git@host:2222/shop.git", "host:2222/shop"),
-        ("/srv/git/shop.git", "/srv/git/shop"),
+        ("/srv/git/shop.git", "/srv/git/shop.git"),
     ],
 )
 def test_a_repository_without_what_everybody_knows(repo: str, shown: str) -> None:
