@@ -168,7 +168,9 @@ def test_a_deployment_is_found_by_a_part_of_its_id_that_is_one_only(journal: Jou
         journal.begin(deployment(number), POLL, clears_holds=True)
     assert journal.deployment("bbbbbb").result()
     assert journal.deployment("20260101-000000").result()
-    assert journal.deployment("20260101").result() is None
+    with pytest.raises(AgentError, match="several deployments' ids begin or end with 20260101"):
+        journal.deployment("20260101").result()
+    assert journal.healthy()
     assert journal.deployment("nothing").result() is None
 
 
