@@ -53,7 +53,8 @@ def following(name: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = f"`gitops-agent logs -f {name}` follows it"
-        click.echo(f"\nno longer looked on; what runs goes on, and {again}", err=True)
+        click.echo(err=True)
+        terminal.complain(f"no longer looked on; what runs goes on, and {again}")
         raise click.exceptions.Exit(128 + signal.SIGINT) from None
 
 

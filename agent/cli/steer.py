@@ -54,7 +54,7 @@ def rollback(
         elif as_json:
             base.print_json(asked)
         else:
-            click.echo(f"`gitops-agent logs -f {target}` follows it")
+            terminal.tell(f"`gitops-agent logs -f {target}` follows it")
 
 
 @click.command()
@@ -102,7 +102,7 @@ def resume(config_file: str | None, target: str, *, as_json: bool) -> None:
     with base.client(config_file) as client:
         client.resume(target, _actor())
     said = f"{target} is resumed; `gitops-agent status` says what follows"
-    base.print_json({"target": target}) if as_json else click.echo(said)
+    base.print_json({"target": target}) if as_json else terminal.tell(said)
 
 
 @click.command()
@@ -114,7 +114,7 @@ def cancel(config_file: str | None, target: str, *, as_json: bool) -> None:
     with base.client(config_file) as client:
         client.cancel(target, _actor())
     said = f"{target}'s deployment is being canceled; `gitops-agent logs -f {target}` follows it"
-    base.print_json({"target": target}) if as_json else click.echo(said)
+    base.print_json({"target": target}) if as_json else terminal.tell(said)
 
 
 def _see_through(client: "Client", asked: "Accepted", *, quiet: bool) -> None:
@@ -173,7 +173,7 @@ def send_push(config_file: str | None, target: str, revision: str | None, *, as_
         raise AgentError(f"there is no target {target}; there are: {', '.join(settings.targets)}")
     answer = setup.send_push(settings, settings.targets[target], revision, time.time())
     said = sender.told(answer["status"], answer["body"], target)
-    base.print_json(answer) if as_json else click.echo(said)
+    base.print_json(answer) if as_json else terminal.tell(said)
     if answer["status"] not in (200, 202):
         raise click.exceptions.Exit(Exit.FAILED)
 
@@ -190,4 +190,4 @@ def send_notice(config_file: str | None, sink: str, target: str | None, *, as_js
 
     with terminal.progress(f"telling {sink}"):
         said = setup.send_notice(settings, sink, target, time.time())
-    base.print_json({"sink": sink, "said": said}) if as_json else click.echo(said)
+    base.print_json({"sink": sink, "said": said}) if as_json else terminal.tell(said)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         show_pause,
         show_status,
     )
-    from agent.terminal.screen import complain, progress
+    from agent.terminal.screen import complain, progress, tell
     from agent.terminal.story import (
         show_checked,
         show_difference,
@@ -40,12 +40,13 @@ __all__ = [
     "show_pause",
     "show_pieces",
     "show_status",
+    "tell",
     "watch",
 ]
 _ROOMS = {
     "follow": ("show_pieces",),
     "overview": ("show_asked", "show_goal", "show_left", "show_pause", "show_status"),
-    "screen": ("complain", "progress"),
+    "screen": ("complain", "progress", "tell"),
     "story": ("show_checked", "show_difference", "show_findings", "show_history", "show_looks"),
     "watch": ("watch",),
 }

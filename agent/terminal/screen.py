@@ -47,6 +47,11 @@ def console(stream: TextIO | None = None) -> Console:
     )  # fmt: skip
 
 
+def tell(text: str) -> None:
+    """Print a line of standard output."""
+    say(console(), text)
+
+
 def complain(text: str) -> None:
     """Print a line of standard error."""
     say(console(sys.stderr), text)

@@ -19,7 +19,7 @@ from tests.agents import Agent
 from tests.pictures.scene import scene
 from tests.screens import Screen, screen
 
-COLUMNS, LINES = 80, 32
+COLUMNS, LINES = 80, 36
 THEME = TerminalTheme(
     (24, 26, 31), (214, 218, 226),
     [(24, 26, 31), (240, 98, 98), (120, 200, 120), (228, 180, 90), (98, 160, 240), (200, 130, 220),
