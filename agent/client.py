@@ -82,6 +82,10 @@ class Client:
     def cancel(self, target: str, actor: str) -> None:
         self._tell(target, "cancel", type(None), actor=actor)
 
+    def reload(self, actor: str) -> dict[str, Any]:
+        """Have agent.toml read again; gives what was not taken of it."""
+        return self._ask("POST", "/v1/reload", _OBJECT, {"actor": actor})
+
     def diff(self, target: str) -> dict[str, Any]:
         return self._ask("GET", f"/v1/targets/{target}/diff", _OBJECT, timeout=_LONGEST_LOOK)
 

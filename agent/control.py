@@ -31,6 +31,7 @@ from agent.model import (
     SyncRequest,
 )
 from agent.records import RequestResult
+from agent.reload import Reload
 from agent.reports import Status, TargetReport
 from agent.transcript import LogPiece
 
@@ -209,7 +210,12 @@ def _orders(sources: Sources) -> list[HTTPRouteHandler]:
         """End a running deployment the way a failure would."""
         steering.cancel(sources, name, data.actor)
 
-    return [sync, rollback, pause, resume, cancel]
+    @post("/v1/reload", status_code=200)
+    async def reload(data: Actor) -> Reload:
+        """Have agent.toml read again; gives what was not taken of it."""
+        return sources.take_configuration(data.actor)
+
+    return [sync, rollback, pause, resume, cancel, reload]
 
 
 def _doctor_route(sources: Sources, pid: int) -> HTTPRouteHandler:

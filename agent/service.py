@@ -216,7 +216,7 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        loop.add_signal_handler(signal.SIGHUP, self.take_configuration, "SIGHUP")
 
     def _on_stop(self) -> None:
         """The first signal drains; the second does not wait for running hooks."""
@@ -251,18 +251,20 @@ class Service:
             self.front.track(settings)
         self.intake.track(settings.targets)
 
-    def _on_reload(self) -> None:
-        """SIGHUP: read the configuration again. One with faults changes nothing."""
+    def take_configuration(self, by: str) -> Reload:
+        """Read the configuration again. One with faults changes nothing."""
+        self.reload = self._reload(by)
+        return self.reload
+
+    def _reload(self, by: str) -> Reload:
         try:
             new = self.reread()
             self._own_paths(new.targets)
         except AgentError as error:
             faults = error.faults if isinstance(error, ConfigError) else (str(error),)
-            self.reload = Reload(time.time(), refused=faults)
-            log.error("reload.refused", faults=faults, kept="the configuration before")
-            return
+            log.error("reload.refused", by=by, faults=faults, kept="the configuration before")
+            return Reload(time.time(), refused=faults)
         later = tuple(reload.needs_restart(self.started_with, new))
-        self.reload = Reload(time.time(), needs_restart=later)
         old, new = self.settings, reload.in_force(self.started_with, new)
         self.settings = new
         self._track(new)
@@ -270,7 +272,8 @@ class Service:
         for name, target in new.targets.items():
             if old.targets.get(name) != target:
                 self.worker.wish(SyncRequest(name, Reason.START))
-        log.info("agent.reloaded", targets=len(new.targets), needs_restart=later)
+        log.info("agent.reloaded", by=by, targets=len(new.targets), needs_restart=later)
+        return Reload(time.time(), needs_restart=later)
 
     def _own_paths(self, targets: Mapping[str, Target]) -> None:
         """Make each target's path and take it for this agent alone."""

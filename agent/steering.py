@@ -14,6 +14,7 @@ from agent.journal import Journal
 from agent.model import Difference, Pause, Reason, SyncRequest
 from agent.reconciler import Reconciler
 from agent.records import Goal
+from agent.reload import Reload
 from agent.worker import Worker
 
 
@@ -28,6 +29,7 @@ class Agent(Protocol):
     def worker(self) -> Worker: ...
     @property
     def reconciler(self) -> Reconciler: ...
+    def take_configuration(self, by: str) -> Reload: ...
 
 
 def check_target(agent: Agent, target: str) -> None:

@@ -29,6 +29,7 @@ _COMMANDS = (
     (steer.cancel, "End the running deployment and go back"),
     (steer.send_push, "Send a signed push to one's own agent, as GitHub would"),
     (steer.send_notice, "Send a test to one of one's own sinks"),
+    (steer.reload, "Have the agent read agent.toml again"),
     (shell.completion, "Print the completion script for a shell"),
 )
 """Each with what it is for, in less than a line of 80 columns, for --help and completion."""

@@ -9,7 +9,7 @@ import click
 
 from agent import terminal
 from agent.cli import base
-from agent.errors import AgentError, Exit
+from agent.errors import AgentError, ConfigError, Exit
 
 if TYPE_CHECKING:
     from agent.client import Accepted, Client
@@ -155,6 +155,28 @@ def _whole(_: click.Context, __: click.Parameter, revision: str | None) -> str |
     if revision is not None and not REVISION.fullmatch(revision):
         raise click.BadParameter("must be a whole commit id, 40 or 64 lower-case hex digits")
     return revision
+
+
+@click.command()
+@base.with_config
+@base.with_json
+def reload(config_file: str | None, *, as_json: bool) -> None:
+    """Have the agent read agent.toml again, as SIGHUP does; say what it does not take.
+
+    Of a service this is the core; `systemctl reload` has the receiver read its part, too.
+    """
+    with base.client(config_file) as client:
+        answer = client.reload(_actor())
+    if as_json:
+        base.print_json(answer)
+    if answer["refused"] and not as_json:
+        raise ConfigError(answer["refused"], "refused, and the configuration before goes on")
+    if answer["refused"]:
+        raise click.exceptions.Exit(Exit.CONFIG)
+    if not as_json:
+        click.echo("agent.toml is read")
+        for what in answer["needs_restart"]:
+            click.echo(f"  {what} was changed, and is not in force before a restart")
 
 
 @click.command("send-push")

@@ -146,7 +146,8 @@ def configuration(
         yield ok("configuration", "the agent has read what is in the file")
     if changed:
         said = f"{', '.join(changed)} changed after the agent read it"
-        yield wrong("configuration", said, "systemctl reload gitops-agent (SIGHUP)")
+        again = "systemctl reload gitops-agent gitops-agent-receiver"
+        yield wrong("configuration", said, f"`gitops-agent reload`, or of a service `{again}`")
     if needs_restart:
         said = f"{', '.join(needs_restart)} changed, which a restart alone puts in force"
         yield wrong("configuration", said, "systemctl restart gitops-agent")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from agent.places import SYSTEM_CONTROL
 from agent.remedies import after_look
 from agent.terminal.screen import STYLES, console, say
 from agent.words import ago, many, printable, short, span, stamp
@@ -18,6 +19,8 @@ _HEADS = ("TARGET", "STATE", "LIVE", "LAST OUTCOME", "AGO", "POLL IN", "PUSH AGO
 _GAP = 2
 _LEAST_NAME = 12
 _FEW = 10
+_RELOAD = "systemctl reload gitops-agent gitops-agent-receiver"
+_RESTART = "systemctl restart gitops-agent gitops-agent-receiver"
 ALL = slice(None)
 
 
@@ -130,12 +133,17 @@ def _not_in_force(status: Report, now: float) -> Iterator[Text]:
     for fault in reload["refused"]:
         yield Text.assemble(("agent.toml: ", "bold"), f"reload refused {when}: {printable(fault)}")
     if reload["refused"]:
-        again = f"`systemctl reload gitops-agent`, or `kill -HUP {status['pid']}`"
+        again = f"`{_RELOAD if _is_service(status) else 'gitops-agent reload'}`"
         yield Text(f"  the configuration before goes on; mend it, then {again}", "dim")
     for what in reload["needs_restart"]:
         yield Text.assemble(("agent.toml: ", "bold"), f"{what} was changed, and is not in force")
     if reload["needs_restart"]:
-        yield Text("  `systemctl restart gitops-agent`, or stop it and start it again", "dim")
+        again = f"`{_RESTART}`" if _is_service(status) else "stop it, and start it again"
+        yield Text(f"  {again}", "dim")
+
+
+def _is_service(status: Report) -> bool:
+    return str(status["control"]) == str(SYSTEM_CONTROL)
 
 
 def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
