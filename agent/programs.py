@@ -34,7 +34,10 @@ def fault_of(program: Path, tree: Path | None = None) -> Unstartable | None:
     In `tree` it comes out of the repository, and is to be mended there.
     """
     if not program.is_file():
-        return Unstartable(f"{program} is not there", whence(program))
+        todo = (
+            "commit it, or mend `run`" if tree and program.is_relative_to(tree) else whence(program)
+        )
+        return Unstartable(f"{program} is not there", todo)
     if not os.access(program, os.X_OK, effective_ids=True):
         return _mended(f"{program} is not executable", "chmod 755 {}", program, tree)
     if os.statvfs(program).f_flag & os.ST_NOEXEC:

@@ -118,7 +118,7 @@ def _writable(about: str, path: Path) -> Iterator[Finding]:
             f"`chown -R` it to the agent's user; under systemd also ReadWritePaths={path}",
         )  # fmt: skip
     elif there != path:
-        yield note(about, f"{path} is not there yet, and can be made")
+        yield ok(about, f"{path} is not there yet, and can be made")
     else:
         yield ok(about, f"{path} can be written by {who}")
 
@@ -161,8 +161,8 @@ def _taken_over(target: Target, saved: Path) -> Iterator[Finding]:
     if target.strategy is Strategy.RELEASES or not _has_files(path):
         return
     if not (path / ".git").exists():
-        said = f"{path} has files already: those that the repository has too are saved to {saved}"
-        yield note(about, f"{said} and replaced, if they differ; others stay")
+        said = f"{path} has files already: those that differ from the repository's are saved to"
+        yield note(about, f"{said} {saved} and replaced; others stay")
     elif origin := _other_origin(target):
         said = f"{path} is a clone of {origin}: its tracked files make room for those of"
         yield note(about, f"{said} {target.repo}; what it has committed stays on its branches")
