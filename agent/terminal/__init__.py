@@ -8,14 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.terminal.asked import show_asked, show_goal, show_left, show_pause
     from agent.terminal.follow import show_pieces
-    from agent.terminal.overview import (
-        show_asked,
-        show_goal,
-        show_left,
-        show_pause,
-        show_status,
-    )
+    from agent.terminal.overview import show_status
     from agent.terminal.screen import complain, progress, tell
     from agent.terminal.story import (
         show_checked,
@@ -44,8 +39,9 @@ __all__ = [
     "watch",
 ]
 _ROOMS = {
+    "asked": ("show_asked", "show_goal", "show_left", "show_pause"),
     "follow": ("show_pieces",),
-    "overview": ("show_asked", "show_goal", "show_left", "show_pause", "show_status"),
+    "overview": ("show_status",),
     "screen": ("complain", "progress", "tell"),
     "story": ("show_checked", "show_difference", "show_findings", "show_history", "show_looks"),
     "watch": ("watch",),

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from agent.escapes import Harmless
-from agent.terminal.overview import show_left
+from agent.terminal.asked import show_left
 from agent.terminal.screen import STYLES, console, say
 from agent.words import printable, short, span
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from agent.places import SYSTEM_CONTROL
@@ -158,9 +157,9 @@ def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
         why = printable(target["last"]["detail"])
         yield f"left between two revisions: {why}", "it is gone on with by itself"
     if target["held"] and target["condition"] != "broken":
-        yield _held(target)
+        yield held(target)
     if target["paused"]:
-        yield _paused(target, now)
+        yield paused(target, now)
     if target["retry_at"]:
         when, why = span(max(0, target["retry_at"] - now)), printable(target["retry_because"])
         said = f"{short(target['retry'])} is tried again in {when}: {why}"
@@ -169,64 +168,22 @@ def _trouble(target: Report, now: float) -> Iterator[tuple[str, str]]:
         yield printable(look["why"]), after_look(look["result"], look["why"], name)
 
 
-def _held(target: Report) -> tuple[str, str]:
+def held(target: Report) -> tuple[str, str]:
+    """Which revision is held and why, and what to do about it."""
     said = f"{short(target['held'])} is held: {printable(target['held_because'])}"
     return said, after_look("held", said, target["name"])
 
 
-def _paused(target: Report, now: float) -> tuple[str, str]:
-    said = _pause(target["paused"], now)
+def paused(target: Report, now: float) -> tuple[str, str]:
+    """By whom it is paused, for how long and why, and what to do about it."""
+    said = pause_said(target["paused"], now)
     return said, after_look("paused", said, target["name"])
 
 
-def _pause(pause: Report, now: float) -> str:
+def pause_said(pause: Report, now: float) -> str:
     until = f" until {stamp(pause['until'])}" if pause["until"] else ""
-    return f"paused by {printable(pause['by'])} {ago(pause['since'], now)}{until}{_why(pause)}"
+    return f"paused by {printable(pause['by'])} {ago(pause['since'], now)}{until}{because(pause)}"
 
 
-def _why(pause: Report) -> str:
+def because(pause: Report) -> str:
     return f": {printable(pause['reason'])}" if pause["reason"] else ""
-
-
-# ---- what was asked for ------------------------------------------------------------------------
-
-
-def show_asked(target: Report, *, force: bool) -> None:
-    """That a sync was asked for, and what will keep it from deploying what the branch says."""
-    out, name = console(), target["name"]
-    if force or not (target["paused"] or target["held"]):
-        say(out, f"{name} is looked at now; `gitops-agent logs -f {name}` follows it")
-        return
-    if target["paused"]:
-        so, (why, todo) = "nothing goes out", _paused(target, time.time())
-    else:
-        so, (why, todo) = "only a newer revision goes out", _held(target)
-    say(out, Text.assemble((f"{name}: ", "bold"), f"{so}: {why}"))
-    say(out, f"  {todo}", "dim")
-
-
-def show_pause(name: str, pause: Report, before: Report | None) -> None:
-    """What holds from now on, and which pause that has replaced."""
-    out = console()
-    until = stamp(pause["until"]) if pause["until"] else "somebody resumes it"
-    ends = f"`gitops-agent resume {name}` ends that"
-    says = f"is paused until {until}{_why(pause)}; {ends}"
-    say(out, Text.assemble((f"{name} ", "bold"), says))
-    if before:
-        say(out, f"  it was {_pause(before, time.time())}", "dim")
-
-
-def show_goal(name: str, goal: str, subject: str) -> None:
-    """To which revision a rollback is going to go."""
-    called = f" ({printable(subject)})" if subject else ""
-    say(console(), Text.assemble((f"{name} ", "bold"), f"goes back to {short(goal)}{called}"))
-
-
-def show_left(look: Report, out: Console | None = None) -> None:
-    """That a look has led to no deployment, why, and what to type."""
-    out, result = out or console(), look["result"]
-    so = result if result in ("up-to-date", "error", "interrupted") else "nothing is deployed"
-    line = Text.assemble((f"{look['target']}: ", "bold"), (so, STYLES.get(result, "")))
-    say(out, line.append(f": {printable(look['why'])}"))
-    if todo := after_look(result, look["why"], look["target"]):
-        say(out, f"  {todo}", "dim")
