@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent import runs
+from agent import processes, runs
 from agent.hooks import Result
 from agent.model import Outcome, Reason, Stage, Strategy
 from tests.house import Died, House
@@ -59,6 +59,10 @@ class Slow:
         assert self.house.sync().result == "deployed"
         self.track()
         return first
+
+    def runs(self) -> bool:
+        """Whether any process of the newest deployment's hooks is there."""
+        return bool(processes.marked(f"DEPLOY_ID={self.house.newest().id}"))
 
     def tell(self, status: int) -> threading.Thread:
         thread = threading.Thread(target=self.told.write_text, args=(f"{status}\n",), daemon=True)
@@ -120,8 +124,11 @@ def test_where_the_hooks_are_others_now_it_is_ended_and_begun_anew(house: House)
     with dying_in(slow.started):
         house.sync()
     house.restart()
+    assert slow.runs()
     house.track(house.recorder(Stage.VERIFY))
+    found = house.newest().id
     assert house.sync(Reason.START).result == "deployed"
+    assert not processes.marked(f"DEPLOY_ID={found}")
     before, newest = house.journal.history("shop", 2).result()[::-1]
     assert (before.outcome, newest.outcome) == (Outcome.INTERRUPTED, Outcome.DEPLOYED)
     assert newest.attempt == 2
@@ -134,7 +141,9 @@ def test_a_hook_of_a_target_that_is_gone_is_ended(house: House) -> None:
     house.upstream.commit({"a": "2"})
     with dying_in(slow.started):
         house.sync()
+    assert slow.runs()
     house.targets.clear()
     house.restart()
+    assert not slow.runs()
     assert house.newest().outcome is Outcome.INTERRUPTED
     assert list((house.state_dir / "runs").iterdir()) == []
