@@ -34,10 +34,7 @@ def fault_of(program: Path, tree: Path | None = None) -> Unstartable | None:
     In `tree` it comes out of the repository, and is to be mended there.
     """
     if not program.is_file():
-        todo = (
-            "commit it, or mend `run`" if tree and program.is_relative_to(tree) else whence(program)
-        )
-        return Unstartable(f"{program} is not there", todo)
+        return Unstartable(f"{program} is not there", whence(program, tree))
     if not os.access(program, os.X_OK, effective_ids=True):
         return _mended(f"{program} is not executable", "chmod 755 {}", program, tree)
     if os.statvfs(program).f_flag & os.ST_NOEXEC:
@@ -45,8 +42,10 @@ def fault_of(program: Path, tree: Path | None = None) -> Unstartable | None:
     return _fault_of_first_line(program, tree)
 
 
-def whence(program: Path) -> str:
+def whence(program: Path, tree: Path | None = None) -> str:
     """Where a hook's program may come from that is not there."""
+    if tree and program.is_relative_to(tree):
+        return "commit it, or mend `run`"
     shipped = packaged("deploy_hooks") / program.name
     if os.access(shipped, os.X_OK):
         command = shlex.join(["install", "-D", str(shipped), str(program)])
