@@ -245,8 +245,22 @@ class Attempt:
     ) -> Failure | None:
         """A tree of `revision`, then every gate; None when all went well.
 
-        With `again` it was live before, and what was built for it then may still be there.
+        With `again` it was live before, and what was built for it then may still be there. A fault
+        of ours is a failure as well: from there, too, there has to be a way back.
         """
+        try:
+            return self._take_steps(revision, previous, why, again=again)
+        except (AgentError, Diverged):
+            raise
+        except Exception:
+            log.exception(
+                "deployment.crashed", target=self._target.name, deployment=self._deployment.id
+            )
+            return Failure("the agent", "it failed at this; its log says how", temporary=True)
+
+    def _take_steps(
+        self, revision: Revision, previous: Revision | None, why: Reason, *, again: bool
+    ) -> Failure | None:
         deadline = time.monotonic() + self._target.timeout
         built = again and self._trees.find_built(revision)
         failure = None if built else self._prepare(revision)

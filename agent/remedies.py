@@ -7,6 +7,10 @@ import re
 
 # git's own words (git 2.39, OpenSSH 9, curl 7.88) and ours, and what is behind them.
 _REMEDIES = {
+    r"fsck error|possible repository corruption": (
+        "what was pushed is no sound repository, and nothing of it is taken: `git fsck` in a clone"
+        " names the object; push a history without it"
+    ),
     r"no git in PATH": "`apt-get install git`",
     r"git could not be started": "the host gives the agent nothing more; its log says of what",
     r"demands a password": (

@@ -10,6 +10,7 @@ from agent.model import (
     Reason,
     Stage,
 )
+from agent.remedies import remedy
 from tests.house import House
 from tests.remotes import git
 
@@ -159,3 +160,23 @@ def test_what_a_commit_says_of_itself_keeps_no_revision_back(
     assert house.sync().result == "deployed"
     newest = house.newest()
     assert (newest.revision, newest.subject, newest.author) == (odd, subject, author)
+
+
+@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", "..", "a/b"])
+def test_a_tree_that_git_s_own_check_refuses_is_not_taken(house: House, name: str) -> None:
+    house.track()
+    good = house.upstream.commit({"x": "1"})
+    assert house.sync().result == "deployed"
+    blob = git("rev-parse", "main:x", cwd=house.upstream.path)
+    row = f"100644 {name}\0".encode() + bytes.fromhex(blob)
+    tree = subprocess.run(
+        ["git", "hash-object", "-t", "tree", "-w", "--stdin", "--literally"],
+        cwd=house.upstream.path, check=True, capture_output=True, input=row,
+    ).stdout.decode().strip()  # fmt: skip
+    house.upstream.move_main(
+        git("commit-tree", tree, "-p", good, "-m", "odd", cwd=house.upstream.path)
+    )
+    synced = house.sync()
+    assert synced.result == "error"
+    assert "push a history without it" in remedy(synced.why, "shop")
+    assert house.whole() == good

@@ -24,6 +24,7 @@ from agent.model import (
     SyncRequest,
     TargetState,
 )
+from agent.runs import Runs
 from tests.house import FAIL_IF_BAD, House
 from tests.remotes import Upstream
 
@@ -617,3 +618,28 @@ def test_names_that_are_no_utf8_are_shown_as_what_they_are(
     upstream.commit({"a": "2"})
     assert house.sync().result == "deployed"
     assert "saved: bad\\xff (kept in" in (house.newest().steps[0].result or "")
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_from_a_fault_of_ours_there_is_a_way_back(
+    house: House, monkeypatch: pytest.MonkeyPatch, strategy: Strategy
+) -> None:
+    house.track(house.hook("true"), strategy=strategy)
+    a = house.upstream.commit({"a": "1"})
+    assert house.sync().result == "deployed"
+    run, calls = Runs.run, []
+
+    def at_fault_once(*given: Any, **named: Any) -> hooks.Result:
+        calls.append(given)
+        if len(calls) == 1:
+            raise RecursionError
+        return run(*given, **named)
+
+    monkeypatch.setattr(Runs, "run", at_fault_once)
+    house.upstream.commit({"a": "2"})
+    synced = house.sync()
+    assert synced.result == "rolled-back"
+    assert synced.retry_at is not None
+    assert "its log says how" in synced.why
+    assert house.whole() == a
+    assert house.sync(Reason.MANUAL).result == "deployed"
