@@ -19,7 +19,10 @@ HASH = tokens.hashed(TOKEN)
 @pytest.fixture
 def door(tmp_path: Path) -> TokenDoor:
     sources = SimpleNamespace(
-        settings=SimpleNamespace(state_dir=tmp_path), journal=None, trouble=lambda: None
+        settings=SimpleNamespace(state_dir=tmp_path),
+        journal=None,
+        reload=None,
+        trouble=lambda: None,
     )
     return TokenDoor(page_app(sources, 1), lambda: HASH)  # type: ignore[arg-type]
 

@@ -28,7 +28,7 @@ def sources(tmp_path: Path) -> SimpleNamespace:
     journal.close()
     settings = SimpleNamespace(state_dir=tmp_path, targets={"shop": None}, webhooks={})
     return SimpleNamespace(
-        settings=settings, journal=journal, trouble=lambda: "the journal <fails>"
+        settings=settings, journal=journal, reload=None, trouble=lambda: "the journal <fails>"
     )
 
 
