@@ -608,11 +608,16 @@ def test_names_that_are_no_utf8_are_shown_as_what_they_are(
     house: House, upstream: Upstream
 ) -> None:
     odd = os.fsdecode(b"bad\xff")
-    upstream.commit({"a": "1"})
-    house.track()
-    house.sync()
+
+    def differs() -> object:
+        return msgspec.json.decode(msgspec.json.encode(house.compare().files))
+
     upstream.commit({odd: "1"})
-    assert msgspec.json.decode(msgspec.json.encode(house.compare().files)) == ["A bad\\xff"]
+    house.track()
+    assert differs() == ["A bad\\xff"]
+    house.sync()
+    upstream.commit({odd: "2"})
+    assert differs() == ["M bad\\xff"]
     assert house.sync().result == "deployed"
     (house.tree / odd).write_text("by hand")
     upstream.commit({"a": "2"})
