@@ -35,3 +35,12 @@ def test_each_fault_names_tests_that_exist(row: str) -> None:
 def test_each_soak_program_has_its_figures() -> None:
     programs = {path.stem for path in (ROOT / "tests" / "soak").glob("*.py")} - {"__init__"}
     assert set(re.findall(r"\| `python -m tests\.soak\.(\w+)", OPERATIONS)) == programs
+
+
+def test_the_table_of_rooms_has_every_module() -> None:
+    design = (ROOT / "docs" / "design.md").read_text()
+    table = design.partition("| step | rooms |")[2].partition("\n\n")[0]
+    agent = ROOT / "agent"
+    modules = {path.stem for path in agent.glob("[!_]*.py")}
+    packages = {path.parent.name for path in agent.glob("*/__init__.py")}
+    assert {name.rstrip("/") for name in re.findall(r"`(\S+?)`", table)} == modules | packages
