@@ -138,7 +138,7 @@ def test_what_is_too_long_for_the_screen_goes_on_set_in(
     live.wait_for_log("deployment.finished", target="shop", revision=bad)
     at.resize(50, 60)
     at.run("clear; gitops-agent history shop -n 1; gitops-agent status; echo the end")
-    seen = at.wait_for("the end\n")
+    seen = at.wait_for("\nthe end\n")
     assert "\n    a subject that is longer than this narrow\n        screen is wide (Ada)\n" in seen
     assert "\n  push a newer revision, or\n      `gitops-agent sync shop --force` to try" in seen
 
@@ -163,7 +163,7 @@ def test_sync_wait_shows_it_live_and_says_how_it_ended(
     go.write_text("once")
     at.wait_for("exit 1 (")
     go.write_text("and on the way back")
-    seen = at.wait_for("what was live before is live again", "exit 1\n")
+    seen = at.wait_for("what was live before is live again", "\nexit 1\n")
     assert "rolled-back in " in seen
     assert "activate: gate, " not in seen
     assert "owned" not in at.ask("#{pane_title}")
