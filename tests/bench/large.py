@@ -14,6 +14,8 @@ class Large:
 
     def __init__(self, path: Path, files: int) -> None:
         self.path = path
+        self.url = str(path)
+        """Where it is fetched from; another where it is served."""
         self.files = files
         self._random = random.Random(files)
         git("init", "--quiet", "--bare", "--initial-branch=main", str(path), cwd=path.parent)
@@ -24,10 +26,6 @@ class Large:
         changed = self._random.sample(range(self.files), min(_CHANGED, self.files))
         self._import({n: f"{self._random.random()}\n" for n in changed})
         return git("rev-parse", "main", cwd=self.path)
-
-    @property
-    def url(self) -> str:
-        return str(self.path)
 
     def _import(self, contents: dict[int, str]) -> None:
         """One commit (git-fast-import(1), Input Format)."""

@@ -1,6 +1,7 @@
 """Releases beside a fresh worktree for each, as git-sync makes them.
 
-From the fetch's start to the switch, in one process, without hooks: what a revision costs.
+From the fetch's start to the switch, in one process, without hooks, over http: what a revision
+costs.
 """
 
 import os
@@ -17,6 +18,7 @@ from agent.mirror import Mirror
 from agent.releases import Releases
 from tests.agents import Agent
 from tests.bench.large import Large
+from tests.bench.remote import remote
 from tests.bench.settings import Effort
 from tests.bench.table import TOLD, Row, at_most, under, within
 from tests.house import House
@@ -25,7 +27,7 @@ from tests.remotes import Upstream, git
 _FILES = 50_000
 _KEEP = 2
 _PARTS = (
-    (Mirror, "fetch", "the fetch"),
+    (Mirror, "take", "the pack checked and kept by git"),
     (Releases, "prepare", "the tree brought forward"),
     (Releases, "list_changed", "the list of changed files"),
     (Releases, "switch", "written out to the disk, and switched"),
@@ -33,10 +35,18 @@ _PARTS = (
 
 
 def rows(root: Path, effort: Effort) -> Iterator[Row]:
+    (root / "git").mkdir()
+    with remote(root / "git", root / "remote.log") as served:
+        yield from _rows(root, effort, f"http://127.0.0.1:{served.port}/shop.git")
+    yield from commands(root, effort)
+
+
+def _rows(root: Path, effort: Effort, url: str) -> Iterator[Row]:
     files = max(200, int(_FILES * effort.scale))
     # Each round writes 50,000 files for the peer.
     rounds = min(3, effort.rounds)
-    upstream = Large(root / "shop.git", files)
+    upstream = Large(root / "git" / "shop.git", files)
+    upstream.url = url
     worktrees = Worktrees(root / "worktrees", upstream)
     (root / "house").mkdir()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
@@ -74,7 +84,6 @@ def rows(root: Path, effort: Effort) -> Iterator[Row]:
         f"releases: {files:,} files, back to one that is there", "ms", switches,
         "the aim", [50.0], under(50, "ms"),
     )  # fmt: skip
-    yield from commands(root, effort)
 
 
 def commands(root: Path, effort: Effort) -> Iterator[Row]:
@@ -151,7 +160,7 @@ class Worktrees:
     def __init__(self, root: Path, upstream: Large) -> None:
         self._root = root
         root.mkdir()
-        git("clone", "--quiet", "--bare", str(upstream.path), str(root / "git"), cwd=root)
+        git("clone", "--quiet", "--bare", upstream.url, str(root / "git"), cwd=root)
         self._old: Path | None = None
 
     def deploy(self) -> float:
